@@ -1,0 +1,45 @@
+#include "base/error.h"
+
+#include "base/utf8.h"
+
+namespace calotype::base {
+
+std::string_view name(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::bad_input: return "bad_input";
+    case ErrorKind::not_found: return "not_found";
+    case ErrorKind::corrupt_file: return "corrupt_file";
+    case ErrorKind::unsupported: return "unsupported";
+    case ErrorKind::out_of_memory: return "out_of_memory";
+    case ErrorKind::conflict: return "conflict";
+    case ErrorKind::canceled: return "canceled";
+    case ErrorKind::internal: return "internal";
+  }
+  return "internal";
+}
+
+int exit_code(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::internal: return 1;
+    case ErrorKind::canceled: return 130;
+    default: return 2;
+  }
+}
+
+std::string printable(std::string_view text, size_t limit) {
+  std::string out;
+  size_t i = 0;
+  while (i < text.size() && out.size() < limit) {
+    const Utf8Char c = decode_utf8(text, i);
+    if (c.valid && c.code >= 0x20 && c.code != 0x7f)
+      out.append(text.substr(i, c.length));
+    else
+      for (size_t k = 0; k < c.length; ++k)
+        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i + k]));
+    i += c.length;
+  }
+  if (i < text.size()) out += "…";
+  return out;
+}
+
+}  // namespace calotype::base
