@@ -1,0 +1,13 @@
+# Fails when a file of src/FOLDER includes a folder that is not listed above it.
+set(allowed ${FOLDER} ${ALLOWED})
+file(GLOB files ${SOURCE_DIR}/src/${FOLDER}/*.h ${SOURCE_DIR}/src/${FOLDER}/*.cpp ${SOURCE_DIR}/src/${FOLDER}/*.inc)
+foreach(file ${files})
+  file(STRINGS ${file} lines REGEX "^ *#include \"[a-z_]+/")
+  foreach(line ${lines})
+    string(REGEX MATCH "\"([a-z_]+)/" ignored ${line})
+    if(NOT CMAKE_MATCH_1 IN_LIST allowed)
+      message(FATAL_ERROR "${file}: ${line}\nsrc/${FOLDER} may include only: ${allowed} (order of folders: CMakeLists.txt)")
+    endif()
+  endforeach()
+endforeach()
+file(TOUCH ${STAMP})

@@ -1,0 +1,57 @@
+#include "flux/sampler.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/probe.h"
+
+namespace calotype::flux {
+namespace {
+
+bool all_finite(const Tensor& t) { return std::isfinite(t.sum(at::kFloat).item<float>()) || t.isfinite().all().item<bool>(); }
+
+/// Repeats the failed forward under observation to name the first place; costs nothing while all is well.
+[[noreturn]] void fail_not_finite(const std::function<Tensor()>& forward, int step, int steps) {
+  std::string place = "the output";
+  {
+    bool found = false;
+    const base::ProbeScope watch([&](std::string_view name, const Tensor& value) {
+      if (found || all_finite(value)) return;
+      place = name;
+      found = true;
+    });
+    forward();
+  }
+  base::fail(base::ErrorKind::internal,
+             "step {} of {}: {} is not finite (NaN or infinity); no picture was written. Check the model with `calotype "
+             "inspect --check`, or try --dtype f32",
+             step, steps, place);
+}
+
+}  // namespace
+
+Tensor sample(const FluxTransformer& model, Tensor x_BLC, LatentSize size, const SampleOptions& options) {
+  const int steps = static_cast<int>(options.sigmas.size()) - 1;
+  for (int i = 0; i < steps; ++i) {
+    if (options.cancel) options.cancel->throw_if_requested();
+    const float sigma = options.sigmas[static_cast<size_t>(i)], next = options.sigmas[static_cast<size_t>(i) + 1];
+    const auto velocity = [&] {
+      const Tensor v = model.forward(x_BLC, options.positive, sigma, size);
+      if (!options.negative) return v;
+      const Tensor v_negative = model.forward(x_BLC, *options.negative, sigma, size);
+      return v_negative + options.true_cfg * (v - v_negative);
+    };
+    const Tensor v_BLC = velocity();
+    if (!all_finite(v_BLC)) fail_not_finite(velocity, i + 1, steps);
+    // The product is rounded to the compute type before the f32 sum, as in the reference.
+    const Tensor clean_BLC = x_BLC.to(at::kFloat) - sigma * v_BLC.to(at::kFloat);
+    x_BLC = (x_BLC.to(at::kFloat) + (next - sigma) * v_BLC).to(x_BLC.scalar_type());
+    if (options.on_step)
+      options.on_step({.step = i + 1, .steps = steps, .latents_BLC = x_BLC, .clean_BLC = clean_BLC});
+  }
+  return x_BLC;
+}
+
+}  // namespace calotype::flux

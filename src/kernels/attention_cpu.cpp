@@ -1,0 +1,164 @@
+#include "kernels/attention_cpu.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/fused_rows.h"
+
+namespace calotype::kernels::cpu {
+namespace {
+
+namespace blas = at::native::cpublas;
+
+// 64 × 256 f32 scores are 64 KiB, which with the packed keys and values of a block stays in L2.
+constexpr int64_t kQueryBlock = 64;
+constexpr int64_t kKeyBlock = 256;
+
+template <typename T>
+void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t ld_a, const T* b, int64_t ld_b, float* c, int64_t ld_c,
+              bool add) {
+  blas::brgemm(m, n, k, ld_a, ld_b, ld_c, add, a, b, c, std::is_same_v<T, at::BFloat16>);
+}
+
+template <typename T>
+bool has_block_products() {
+  // The library has no query for it: kernels that the machine lacks throw.
+  static const bool works = [] {
+    try {
+      std::vector<T> a(16 * 16), b(16 * 16);
+      std::vector<float> c(16 * 16);
+      multiply<T>(16, 16, 16, a.data(), 16, b.data(), 16, c.data(), 16, false);
+      blas::brgemm_release();
+      return true;
+    } catch (const std::exception&) {
+      return false;
+    }
+  }();
+  return works;
+}
+
+/// Keys and values of all heads in the order that the block products read: bf16 wants two rows of the inner dimension
+/// interleaved, f32 plain rows. Keys are turned to [K, N], tokens padded to an even number with zeros.
+struct Packed {
+  Tensor keys, values;
+  int64_t tokens;  // padded
+};
+
+Packed pack(const Heads& heads) {
+  Tensor k_BHNK = heads.k_BHNK, v_BHNK = heads.v_BHNK;
+  if (k_BHNK.size(2) % 2) {
+    k_BHNK = at::constant_pad_nd(k_BHNK, {0, 0, 0, 1});
+    v_BHNK = at::constant_pad_nd(v_BHNK, {0, 0, 0, 1});
+  }
+  const int64_t tokens = k_BHNK.size(2);
+  if (k_BHNK.scalar_type() == at::kFloat) return {k_BHNK.transpose(2, 3).contiguous(), v_BHNK.contiguous(), tokens};
+  const Tensor keys = k_BHNK.unflatten(3, {-1, 2}).transpose(2, 3).contiguous();    // [B, H, K/2, N, 2]
+  const Tensor values = v_BHNK.unflatten(2, {-1, 2}).transpose(3, 4).contiguous();  // [B, H, N/2, K, 2]
+  return {keys, values, tokens};
+}
+
+template <typename T>
+class HeadBlocks {
+ public:
+  HeadBlocks(const Heads& heads, const Packed& packed, const Tensor& out_BND)
+      : heads_(heads), packed_(packed), out_BND_(out_BND), width_(heads.q_BHNK.size(3)), tokens_(heads.q_BHNK.size(2)) {}
+
+  int64_t count() const { return heads_.q_BHNK.size(0) * heads_.q_BHNK.size(1) * blocks(); }
+
+  void run(int64_t begin, int64_t end) const {
+    Scratch scratch(width_);
+    for (int64_t i = begin; i < end; ++i) query_block(i / blocks(), i % blocks() * kQueryBlock, scratch);
+    blas::brgemm_release();
+  }
+
+ private:
+  struct Scratch {
+    std::vector<float> scores, sums, maxima, out;
+    std::vector<T> probabilities;
+    explicit Scratch(int64_t width)
+        : scores(kQueryBlock * kKeyBlock),
+          sums(kQueryBlock),
+          maxima(kQueryBlock),
+          out(static_cast<size_t>(kQueryBlock * width)),
+          probabilities(kQueryBlock * kKeyBlock) {}
+  };
+
+  int64_t blocks() const { return (tokens_ + kQueryBlock - 1) / kQueryBlock; }
+
+  void query_block(int64_t head, int64_t first, Scratch& s) const {
+    const int64_t queries = std::min(kQueryBlock, tokens_ - first);
+    const T* q = heads_.q_BHNK.const_data_ptr<T>() + (head * tokens_ + first) * width_;
+    const T* keys = packed_.keys.const_data_ptr<T>() + head * packed_.tokens * width_;
+    const T* values = packed_.values.const_data_ptr<T>() + head * packed_.tokens * width_;
+    std::ranges::fill(s.sums, 0.0f);
+    std::ranges::fill(s.maxima, -std::numeric_limits<float>::infinity());
+    constexpr int64_t kInterleave = std::is_same_v<T, float> ? 1 : 2;
+    for (int64_t key = 0; key < tokens_; key += kKeyBlock) {
+      const int64_t count = std::min(kKeyBlock, tokens_ - key), padded = (count + 1) / 2 * 2;
+      multiply(queries, padded, width_, q, width_, keys + key * kInterleave, packed_.tokens, s.scores.data(), kKeyBlock,
+               false);
+      soften(queries, count, padded, s);
+      multiply(queries, width_, padded, s.probabilities.data(), kKeyBlock, values + key * width_, width_, s.out.data(),
+               width_, key > 0);
+    }
+    store(head, first, queries, s);
+  }
+
+  /// Scores → probabilities relative to the running maximum; what was summed before is scaled to the new maximum.
+  void soften(int64_t queries, int64_t count, int64_t padded, Scratch& s) const {
+    const float scale = 1.0f / std::sqrt(static_cast<float>(width_));
+    for (int64_t i = 0; i < queries; ++i) {
+      const auto row = static_cast<size_t>(i);
+      T* probabilities = s.probabilities.data() + i * kKeyBlock;
+      const SoftmaxStep step = softmax_row(s.scores.data() + i * kKeyBlock, static_cast<size_t>(count), scale,
+                                           s.maxima[row], reinterpret_cast<Stored*>(probabilities));
+      if (count < padded) probabilities[count] = T(0.0f);
+      s.sums[row] = s.sums[row] * step.rescale + step.sum;
+      s.maxima[row] = step.maximum;
+      if (step.rescale != 1.0f) scale_row(s.out.data() + i * width_, step.rescale, static_cast<size_t>(width_));
+    }
+  }
+
+  void store(int64_t head, int64_t first, int64_t queries, const Scratch& s) const {
+    const int64_t heads = heads_.q_BHNK.size(1), batch = head / heads;
+    for (int64_t i = 0; i < queries; ++i) {
+      T* out = out_BND_.mutable_data_ptr<T>() + ((batch * tokens_ + first + i) * heads + head % heads) * width_;
+      scale_row_to(s.out.data() + i * width_, 1.0f / s.sums[static_cast<size_t>(i)], static_cast<size_t>(width_),
+                   reinterpret_cast<Stored*>(out));
+    }
+  }
+
+  using Stored = std::conditional_t<std::is_same_v<T, float>, float, uint16_t>;
+  const Heads& heads_;
+  const Packed& packed_;
+  const Tensor& out_BND_;
+  int64_t width_, tokens_;
+};
+
+template <typename T>
+Tensor blockwise(const Heads& heads) {
+  const Tensor& q = heads.q_BHNK;
+  const Tensor out_BND = at::empty({q.size(0), q.size(2), q.size(1) * q.size(3)}, q.options());
+  const Packed packed = pack(heads);
+  const HeadBlocks<T> blocks(heads, packed, out_BND);
+  at::parallel_for(0, blocks.count(), 1, [&](int64_t begin, int64_t end) { blocks.run(begin, end); });
+  return out_BND;
+}
+
+}  // namespace
+
+bool attention_serves(const Heads& heads) {
+  const Tensor& q = heads.q_BHNK;
+  if (q.size(3) % 2 || !q.is_contiguous()) return false;
+  return q.scalar_type() == at::kFloat ? has_block_products<float>() : has_block_products<at::BFloat16>();
+}
+
+Tensor attention(const Heads& heads) {
+  return heads.q_BHNK.scalar_type() == at::kFloat ? blockwise<float>(heads) : blockwise<at::BFloat16>(heads);
+}
+
+}  // namespace calotype::kernels::cpu

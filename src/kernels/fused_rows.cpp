@@ -1,0 +1,283 @@
+#include "kernels/fused_rows.h"
+
+#include <cmath>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/fused_rows.cpp"
+#include <hwy/foreach_target.h>
+// Highway wants its own headers after foreach_target.h.
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace calotype::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D32 = hn::ScalableTag<float>;
+using V32 = hn::Vec<D32>;
+
+HWY_INLINE V32 load(D32 d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE void store(D32 d, V32 v, float* p) { hn::StoreU(v, d, p); }
+
+HWY_INLINE V32 load(D32 d, const uint16_t* p) {
+  const hn::RebindToUnsigned<D32> du;
+  const hn::Rebind<uint16_t, D32> d16;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, p))));
+}
+
+/// Upper halves of the f32 numbers, rounded to nearest even; NaN stays NaN.
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<D32>> bf16_bits(V32 v) {
+  const hn::RebindToUnsigned<D32> du;
+  const auto bits = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFFu))));
+  const auto is_number = hn::RebindMask(du, hn::Eq(v, v));
+  return hn::IfThenElse(is_number, rounded, hn::Set(du, 0x7FC0u));
+}
+
+HWY_INLINE void store(D32, V32 v, uint16_t* p) {
+  const hn::Rebind<uint16_t, D32> d16;
+  hn::StoreU(hn::TruncateTo(d16, bf16_bits(v)), d16, p);
+}
+
+template <typename T>
+HWY_INLINE V32 round_to(D32 d, V32 v) {
+  if constexpr (sizeof(T) == 4) return v;
+  return hn::BitCast(d, hn::ShiftLeft<16>(bf16_bits(v)));
+}
+
+HWY_INLINE float round_one(float v, const float*) { return v; }
+HWY_INLINE float round_one(float v, const uint16_t*) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &v, 4);
+  if (v != v) bits = 0x7FC00000u;
+  else bits = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+  __builtin_memcpy(&v, &bits, 4);
+  return v;
+}
+HWY_INLINE float load_one(const float* p) { return *p; }
+HWY_INLINE float load_one(const uint16_t* p) {
+  const uint32_t bits = static_cast<uint32_t>(*p) << 16;
+  float v;
+  __builtin_memcpy(&v, &bits, 4);
+  return v;
+}
+HWY_INLINE void store_one(float v, float* p) { *p = v; }
+HWY_INLINE void store_one(float v, uint16_t* p) {
+  v = round_one(v, p);
+  uint32_t bits;
+  __builtin_memcpy(&bits, &v, 4);
+  *p = static_cast<uint16_t>(bits >> 16);
+}
+
+template <typename T>
+void norm_modulate(const T* HWY_RESTRICT x, const NormModulateRow& row, T* HWY_RESTRICT out) {
+  const D32 d;
+  const size_t lanes = hn::Lanes(d), width = row.width;
+  auto sum = hn::Zero(d);
+  size_t i = 0;
+  for (; i + lanes <= width; i += lanes) sum = hn::Add(sum, load(d, x + i));
+  float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; i < width; ++i) total += load_one(x + i);
+  const float mean = total / static_cast<float>(width);
+
+  auto squares = hn::Zero(d);
+  const auto mean_v = hn::Set(d, mean);
+  for (i = 0; i + lanes <= width; i += lanes) {
+    const auto centred = hn::Sub(load(d, x + i), mean_v);
+    squares = hn::MulAdd(centred, centred, squares);
+  }
+  float variance = hn::GetLane(hn::SumOfLanes(d, squares));
+  for (; i < width; ++i) variance += (load_one(x + i) - mean) * (load_one(x + i) - mean);
+  const float rstd = 1.0f / std::sqrt(variance / static_cast<float>(width) + 1e-6f);
+
+  const auto rstd_v = hn::Set(d, rstd);
+  for (i = 0; i + lanes <= width; i += lanes) {
+    const auto normed = round_to<T>(d, hn::Mul(hn::Sub(load(d, x + i), mean_v), rstd_v));
+    const auto scaled = round_to<T>(d, hn::Mul(normed, hn::LoadU(d, row.one_plus_scale + i)));
+    store(d, hn::Add(scaled, hn::LoadU(d, row.shift + i)), out + i);
+  }
+  for (; i < width; ++i) {
+    const float normed = round_one((load_one(x + i) - mean) * rstd, x);
+    store_one(round_one(normed * row.one_plus_scale[i], x) + row.shift[i], out + i);
+  }
+}
+
+template <typename T>
+void gate_residual(const GateResidualRow<T>& row, T* HWY_RESTRICT out) {
+  const D32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= row.width; i += lanes) {
+    const auto gated = round_to<T>(d, hn::Mul(hn::LoadU(d, row.gate + i), load(d, row.y + i)));
+    store(d, hn::Add(load(d, row.x + i), gated), out + i);
+  }
+  for (; i < row.width; ++i)
+    store_one(load_one(row.x + i) + round_one(row.gate[i] * load_one(row.y + i), row.y), out + i);
+}
+
+// 0.5·x·(1 + tanh u) = x / (1 + exp(−2u)), u = √(2/π)·(x + 0.044715·x³). The exponent is held below the overflow of exp.
+HWY_INLINE V32 gelu(D32 d, V32 x) {
+  const auto cubic = hn::MulAdd(hn::Mul(hn::Mul(x, x), x), hn::Set(d, 0.044715f), x);
+  const auto exponent = hn::Min(hn::Mul(cubic, hn::Set(d, -1.5957691216057308f)), hn::Set(d, 88.0f));
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), hn::Exp(d, exponent)));
+}
+
+template <typename T>
+void gelu_tanh(const T* HWY_RESTRICT x, T* HWY_RESTRICT out, size_t count) {
+  const D32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) store(d, gelu(d, load(d, x + i)), out + i);
+  if (i == count) return;
+  // The rest goes through the same vector code, so that a number's result does not depend on its place.
+  HWY_ALIGN T rest[HWY_MAX_BYTES / sizeof(float)] = {};
+  for (size_t k = 0; i + k < count; ++k) rest[k] = x[i + k];
+  store(d, gelu(d, load(d, rest)), rest);
+  for (size_t k = 0; i + k < count; ++k) out[i + k] = rest[k];
+}
+
+template <typename T>
+void norm_rotate(const T* HWY_RESTRICT x, const NormRotateToken& token, T* HWY_RESTRICT out) {
+  const D32 d;
+  const size_t lanes = hn::Lanes(d), width = token.width;
+  for (size_t head = 0; head < token.heads; ++head, x += width, out += token.out_stride) {
+    auto sum = hn::Zero(d);
+    size_t i = 0;
+    for (; i + lanes <= width; i += lanes) {
+      const auto v = load(d, x + i);
+      sum = hn::MulAdd(v, v, sum);
+    }
+    float squares = hn::GetLane(hn::SumOfLanes(d, sum));
+    for (; i < width; ++i) squares += load_one(x + i) * load_one(x + i);
+    const float rstd = 1.0f / std::sqrt(squares / static_cast<float>(width) + 1e-6f);
+
+    i = 0;
+#if HWY_TARGET != HWY_SCALAR  // one lane holds no pair
+    const auto rstd_v = hn::Set(d, rstd);
+    for (; i + lanes <= width; i += lanes) {
+      const auto normed = hn::Mul(hn::Mul(load(d, x + i), rstd_v), hn::LoadU(d, token.scale + i));
+      const auto v = round_to<T>(d, normed);
+      const auto turned = hn::Mul(hn::Shuffle2301(v), hn::LoadU(d, token.sine + i));
+      store(d, hn::MulAdd(v, hn::LoadU(d, token.cosine + i), turned), out + i);
+    }
+#endif
+    for (; i < width; i += 2) {
+      const float a = round_one(load_one(x + i) * rstd * token.scale[i], x);
+      const float b = round_one(load_one(x + i + 1) * rstd * token.scale[i + 1], x);
+      store_one(a * token.cosine[i] + b * token.sine[i], out + i);
+      store_one(b * token.cosine[i + 1] + a * token.sine[i + 1], out + i + 1);
+    }
+  }
+}
+
+template <typename T>
+SoftmaxStep softmax(const float* HWY_RESTRICT scores, size_t count, float scale, float previous, T* HWY_RESTRICT out) {
+  const D32 d;
+  const size_t lanes = hn::Lanes(d);
+  auto maxima = hn::Set(d, -HUGE_VALF);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) maxima = hn::Max(maxima, hn::LoadU(d, scores + i));
+  float maximum = hn::GetLane(hn::MaxOfLanes(d, maxima));
+  for (; i < count; ++i) maximum = HWY_MAX(maximum, scores[i]);
+  maximum = HWY_MAX(maximum * scale, previous);
+
+  auto sums = hn::Zero(d);
+  const auto scale_v = hn::Set(d, scale), maximum_v = hn::Set(d, maximum);
+  for (i = 0; i + lanes <= count; i += lanes) {
+    const auto e = hn::Exp(d, hn::MulSub(hn::LoadU(d, scores + i), scale_v, maximum_v));
+    sums = hn::Add(sums, e);
+    store(d, e, out + i);
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, sums));
+  for (; i < count; ++i) {
+    const float e = std::exp(scores[i] * scale - maximum);
+    sum += e;
+    store_one(e, out + i);
+  }
+  return {maximum, sum, std::exp(previous - maximum)};
+}
+
+template <typename T>
+void scale_to(const float* x, float factor, size_t count, T* out) {
+  const D32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) store(d, hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), out + i);
+  for (; i < count; ++i) store_one(x[i] * factor, out + i);
+}
+
+void NormModulateF32(const float* x, const NormModulateRow& row, float* out) { norm_modulate(x, row, out); }
+void NormModulateB16(const uint16_t* x, const NormModulateRow& row, uint16_t* out) { norm_modulate(x, row, out); }
+void GateResidualF32(const GateResidualRow<float>& row, float* out) { gate_residual(row, out); }
+void GateResidualB16(const GateResidualRow<uint16_t>& row, uint16_t* out) { gate_residual(row, out); }
+void GeluF32(const float* x, float* out, size_t count) { gelu_tanh(x, out, count); }
+void GeluB16(const uint16_t* x, uint16_t* out, size_t count) { gelu_tanh(x, out, count); }
+void NormRotateF32(const float* x, const NormRotateToken& token, float* out) { norm_rotate(x, token, out); }
+void NormRotateB16(const uint16_t* x, const NormRotateToken& token, uint16_t* out) { norm_rotate(x, token, out); }
+
+SoftmaxStep SoftmaxF32(const float* scores, size_t count, float scale, float previous, float* out) {
+  return softmax(scores, count, scale, previous, out);
+}
+SoftmaxStep SoftmaxB16(const float* scores, size_t count, float scale, float previous, uint16_t* out) {
+  return softmax(scores, count, scale, previous, out);
+}
+void ScaleF32(const float* x, float factor, size_t count, float* out) { scale_to(x, factor, count, out); }
+void ScaleB16(const float* x, float factor, size_t count, uint16_t* out) { scale_to(x, factor, count, out); }
+
+}  // namespace calotype::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace calotype::kernels {
+
+HWY_EXPORT(NormModulateF32);
+HWY_EXPORT(NormModulateB16);
+HWY_EXPORT(GateResidualF32);
+HWY_EXPORT(GateResidualB16);
+HWY_EXPORT(GeluF32);
+HWY_EXPORT(GeluB16);
+HWY_EXPORT(NormRotateF32);
+HWY_EXPORT(NormRotateB16);
+HWY_EXPORT(SoftmaxF32);
+HWY_EXPORT(SoftmaxB16);
+HWY_EXPORT(ScaleF32);
+HWY_EXPORT(ScaleB16);
+
+void norm_modulate_row(const float* x, const NormModulateRow& row, float* out) {
+  HWY_DYNAMIC_DISPATCH(NormModulateF32)(x, row, out);
+}
+void norm_modulate_row(const uint16_t* x, const NormModulateRow& row, uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(NormModulateB16)(x, row, out);
+}
+void gate_residual_row(const GateResidualRow<float>& row, float* out) {
+  HWY_DYNAMIC_DISPATCH(GateResidualF32)(row, out);
+}
+void gate_residual_row(const GateResidualRow<uint16_t>& row, uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(GateResidualB16)(row, out);
+}
+void gelu_tanh_row(const float* x, float* out, size_t count) { HWY_DYNAMIC_DISPATCH(GeluF32)(x, out, count); }
+void gelu_tanh_row(const uint16_t* x, uint16_t* out, size_t count) { HWY_DYNAMIC_DISPATCH(GeluB16)(x, out, count); }
+void norm_rotate_token(const float* x, const NormRotateToken& token, float* out) {
+  HWY_DYNAMIC_DISPATCH(NormRotateF32)(x, token, out);
+}
+void norm_rotate_token(const uint16_t* x, const NormRotateToken& token, uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(NormRotateB16)(x, token, out);
+}
+
+SoftmaxStep softmax_row(const float* scores, size_t count, float scale, float previous_maximum, float* out) {
+  return HWY_DYNAMIC_DISPATCH(SoftmaxF32)(scores, count, scale, previous_maximum, out);
+}
+SoftmaxStep softmax_row(const float* scores, size_t count, float scale, float previous_maximum, uint16_t* out) {
+  return HWY_DYNAMIC_DISPATCH(SoftmaxB16)(scores, count, scale, previous_maximum, out);
+}
+void scale_row(float* x, float factor, size_t count) { HWY_DYNAMIC_DISPATCH(ScaleF32)(x, factor, count, x); }
+void scale_row_to(const float* x, float factor, size_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(ScaleF32)(x, factor, count, out);
+}
+void scale_row_to(const float* x, float factor, size_t count, uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(ScaleB16)(x, factor, count, out);
+}
+
+}  // namespace calotype::kernels
+#endif

@@ -1,0 +1,42 @@
+#include "weights/linear.h"
+
+#include <ATen/ATen.h>
+
+#include "weights/unpack.h"
+
+namespace calotype::weights {
+
+Linear::Linear(const Scope& scope, LinearShape shape) : device_(scope.options().device) {
+  const Source* source = scope.source("weight", {shape.out, shape.in});
+  if (shape.bias) bias_ = scope.tensor("bias", {shape.out});
+  const LoadOptions& options = scope.options();
+  if (!source || device_.is_meta()) {
+    dense_ = at::empty({shape.out, shape.in}, at::TensorOptions().dtype(options.dtype).device(at::kMeta));
+    return;
+  }
+  const bool at_use = is_packed(*source) || (options.plain == LoadOptions::Plain::convert_at_use &&
+                                             !unpacks_in_place(*source, options.dtype));
+  if (at_use) {
+    source_ = *source;
+    return;
+  }
+  dense_ = unpack(*source, options.dtype).to(device_);
+  if (unpacks_in_place(*source, options.dtype)) return;
+  for (const Source::Part& part : source->parts) part.tensor.file->release(part.tensor.bytes);
+}
+
+at::Tensor Linear::weight(at::ScalarType dtype) const {
+  return dense_.defined() ? dense_ : unpack(source_, dtype).to(device_);
+}
+
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  const at::Tensor w = weight(x.scalar_type());
+  const bool rows_apart = x.is_cpu() && x.dim() == 2 && x.size(0) > 1;
+  if (!rows_apart) return at::linear(x, w, bias_);
+  // One row goes through another kernel than several, with other last bits; one by one they are always the same.
+  std::vector<at::Tensor> rows;
+  for (int64_t i = 0; i < x.size(0); ++i) rows.push_back(at::linear(x.narrow(0, i, 1), w, bias_));
+  return at::cat(rows);
+}
+
+}  // namespace calotype::weights
