@@ -43,13 +43,16 @@ void encode_from_f32(benchmark::State& state, TensorType type) {
 
 void register_all() {
   using enum TensorType;
-  for (const TensorType type : {f64, f32, f16, bf16, f8_e4m3, f8_e5m2, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k}) {
+  for (const TensorType type :
+       {f64, f32, f16, bf16, f8_e4m3, f8_e5m2, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k}) {
     const std::string name(calotype::files::name(type));
     const auto decode = [type](benchmark::State& state) { decode_to_bf16(state, type); };
     benchmark::RegisterBenchmark(("decode/cached/" + name).c_str(), decode)->Arg(kCached);
     benchmark::RegisterBenchmark(("decode/memory/" + name).c_str(), decode)->Arg(kMemory);
     if (type != f64)
-      benchmark::RegisterBenchmark(("encode/" + name).c_str(), [type](benchmark::State& s) { encode_from_f32(s, type); })->Arg(kCached);
+      benchmark::RegisterBenchmark(("encode/" + name).c_str(), [type](benchmark::State& s) {
+        encode_from_f32(s, type);
+      })->Arg(kCached);
   }
 }
 

@@ -16,7 +16,6 @@ endfunction()
 
 calotype_library(vips libvips-dev vips)
 calotype_library(zlib zlib1g-dev zlib)
-calotype_library(sentencepiece libsentencepiece-dev sentencepiece)
 calotype_library(utf8proc libutf8proc-dev libutf8proc)
 calotype_library(highway libhwy-dev libhwy)
 find_package(nlohmann_json REQUIRED)

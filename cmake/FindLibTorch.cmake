@@ -17,8 +17,8 @@ foreach(part torch_cuda c10_cuda)
   find_library(LIBTORCH_${part} ${part} PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 endforeach()
 
-file(STRINGS ${LIBTORCH_INCLUDE_DIR}/torch/headeronly/version.h LIBTORCH_VERSION REGEX "define TORCH_VERSION " LIMIT_COUNT 1)
-string(REGEX MATCH "[0-9]+\\.[0-9]+" LIBTORCH_VERSION "${LIBTORCH_VERSION}")
+file(STRINGS ${LIBTORCH_INCLUDE_DIR}/torch/headeronly/version.h version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR) ")
+string(REGEX REPLACE ".*MAJOR ([0-9]+).*MINOR ([0-9]+).*" "\\1.\\2" LIBTORCH_VERSION "${version_lines}")
 if(LIBTORCH_VERSION VERSION_LESS 2.11)
   message(FATAL_ERROR "LibTorch in ${LIBTORCH_ROOT} is version ${LIBTORCH_VERSION}, expected 2.11 or newer")
 endif()
@@ -27,6 +27,15 @@ add_library(calotype_torch INTERFACE)
 add_library(calotype::torch ALIAS calotype_torch)
 target_include_directories(calotype_torch SYSTEM INTERFACE ${LIBTORCH_INCLUDE_DIR})
 target_link_libraries(calotype_torch INTERFACE ${LIBTORCH_torch_cpu} ${LIBTORCH_c10})
+
+# at::parallel_for needs OpenMP's directives but must run on LibTorch's own runtime: a second one would fight for the cores.
+file(GLOB LIBTORCH_OPENMP ${LIBTORCH_ROOT}/lib/libgomp*.so* ${LIBTORCH_ROOT}/../torch.libs/libgomp*.so*)
+if(NOT LIBTORCH_OPENMP)
+  set(LIBTORCH_OPENMP gomp)  # builds of LibTorch that use the system's
+endif()
+target_compile_options(calotype_torch INTERFACE -fopenmp)
+target_link_libraries(calotype_torch INTERFACE ${LIBTORCH_OPENMP})
+
 if(LIBTORCH_torch_cuda)
   # Nothing refers to a symbol of the CUDA library; loading it is what registers the device.
   target_link_options(calotype_torch INTERFACE -Wl,--push-state,--no-as-needed ${LIBTORCH_torch_cuda} ${LIBTORCH_c10_cuda} -Wl,--pop-state)

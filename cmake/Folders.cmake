@@ -19,6 +19,10 @@ function(calotype_folder name)
 
   add_library(calotype_${name} STATIC ${sources} ${stamp})
   target_include_directories(calotype_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  if(name STREQUAL base)
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/src/base/data_folder.cpp PROPERTIES COMPILE_DEFINITIONS
+                                "CALOTYPE_SOURCE_DIR=\"${CMAKE_SOURCE_DIR}\"")
+  endif()
   list(TRANSFORM above PREPEND calotype_)
   target_link_libraries(calotype_${name} PUBLIC ${above} calotype::fmt calotype::json ${arg_LIBRARIES} Threads::Threads)
   if("calotype::torch" IN_LIST arg_LIBRARIES)

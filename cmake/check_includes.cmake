@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.25)
 # Fails when a file of src/FOLDER includes a folder that is not listed above it.
 set(allowed ${FOLDER} ${ALLOWED})
 file(GLOB files ${SOURCE_DIR}/src/${FOLDER}/*.h ${SOURCE_DIR}/src/${FOLDER}/*.cpp ${SOURCE_DIR}/src/${FOLDER}/*.inc)

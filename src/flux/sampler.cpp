@@ -45,9 +45,11 @@ Tensor sample(const FluxTransformer& model, Tensor x_BLC, LatentSize size, const
     };
     const Tensor v_BLC = velocity();
     if (!all_finite(v_BLC)) fail_not_finite(velocity, i + 1, steps);
-    // The product is rounded to the compute type before the f32 sum, as in the reference.
     const Tensor clean_BLC = x_BLC.to(at::kFloat) - sigma * v_BLC.to(at::kFloat);
-    x_BLC = (x_BLC.to(at::kFloat) + (next - sigma) * v_BLC).to(x_BLC.scalar_type());
+    // As in the reference, the step size is rounded to the compute type (a tensor without dimensions is), and so is its
+    // product with v, before the f32 sum.
+    const Tensor dt = at::scalar_tensor(next - sigma, x_BLC.options().dtype(at::kFloat));
+    x_BLC = (x_BLC.to(at::kFloat) + dt * v_BLC).to(x_BLC.scalar_type());
     if (options.on_step)
       options.on_step({.step = i + 1, .steps = steps, .latents_BLC = x_BLC, .clean_BLC = clean_BLC});
   }

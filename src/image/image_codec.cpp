@@ -43,17 +43,24 @@ constexpr FormatRow kFormats[] = {
 
 const FormatRow& row(Format format) { return kFormats[static_cast<size_t>(format)]; }
 
+/// First warning of the work under way. Some decoders tell what is wrong only there, libpng for one.
+thread_local std::string first_warning;
+
+void keep_warning(const gchar*, GLogLevelFlags, const gchar* text, gpointer) {
+  if (text && first_warning.empty() && !std::string_view(text).starts_with("error in tile")) first_warning = text;
+}
+
 void start_libvips() {
   static const bool started = [] {
     g_log_set_handler("VIPS", static_cast<GLogLevelFlags>(G_LOG_LEVEL_MASK | G_LOG_FLAG_FATAL | G_LOG_FLAG_RECURSION),
-                      [](const gchar*, GLogLevelFlags, const gchar*, gpointer) {}, nullptr);
+                      keep_warning, nullptr);
     if (vips_init("calotype") != 0) return false;
     vips_concurrency_set(1);  // pictures are decoded side by side by our own threads, if at all
     vips_cache_set_max(0);
     vips_block_untrusted_set(TRUE);
     return true;
   }();
-  check(started, ErrorKind::internal, "libvips does not start: {}", base::printable(vips_error_buffer(), 400));
+  check(started, ErrorKind::internal, "libvips {} does not start", vips_version_string());
 }
 
 /// Runs work that uses libvips, side by side with others. libvips has one error text per process, to which all threads
@@ -75,16 +82,18 @@ auto with_libvips(Work work) {
   const std::scoped_lock entering(gate);
   const std::scoped_lock alone(together);
   vips_error_clear();
+  first_warning.clear();
   return work();
 }
 
-/// First line of libvips' error text without the name of the operation in front.
-std::string libvips_reason() {
-  const std::unique_ptr<char, decltype(&g_free)> buffer(vips_error_buffer_copy(), g_free);
-  std::string_view line = buffer.get();
+/// Error with libvips' reason: the first line of its error text, without the name of the operation, and a warning.
+[[noreturn]] void fail_in_libvips(ErrorKind kind, std::string_view what) {
+  std::string_view line = vips_error_buffer();
   line = line.substr(0, line.find('\n'));
   if (const size_t colon = line.find(": "); colon != std::string_view::npos) line.remove_prefix(colon + 2);
-  return line.empty() ? "no reason given" : base::printable(line, 200);
+  std::string reason = base::printable(line, 200);
+  if (!first_warning.empty()) reason += (reason.empty() ? "" : ", ") + base::printable(first_warning, 200);
+  fail(kind, "{}: {}", what, reason.empty() ? "no reason given" : reason);
 }
 
 /// try_step(vips_cast, in, VIPS_FORMAT_UCHAR) is vips_cast(in, &out, VIPS_FORMAT_UCHAR, nullptr); empty on failure.
@@ -99,13 +108,17 @@ Picture try_step(Operation operation, const Picture& in, Args... args) {
 template <typename Operation, typename... Args>
 Picture step(std::string_view source, Operation operation, const Picture& in, Args... args) {
   Picture out = try_step(operation, in, args...);
-  check(out != nullptr, ErrorKind::unsupported, "{}: cannot be converted to RGB: {}", source, libvips_reason());
+  if (!out) fail_in_libvips(ErrorKind::unsupported, fmt::format("{}: cannot be converted to RGB", source));
   return out;
 }
 
 using Bytes = std::span<const std::byte>;
 
 std::string_view as_text(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+std::string damaged(std::string_view source, Format format) {
+  return fmt::format("{}: damaged or incomplete {}", source, row(format).title);
+}
 
 struct Opened {
   Format format;
@@ -118,10 +131,14 @@ Opened open_picture(Bytes bytes, std::string_view source, const DecodeOptions& o
   check(format.has_value(), ErrorKind::bad_input,
         "{}: not a picture (starts with \"{}\"), expected PNG, JPEG, WebP, TIFF, GIF, HEIC or AVIF", source,
         base::printable(as_text(bytes).substr(0, 16)));
+  // libpng unpacks up to 1000 texts of 7 MB each before it comes to the pixels: half a minute for a file of 7 MB.
+  constexpr size_t kMaxPngTexts = 100;
+  check(format != Format::png || count_png_texts(as_text(bytes)) <= kMaxPngTexts, ErrorKind::bad_input,
+        "{}: carries more than {} texts; save the picture anew without them", source, kMaxPngTexts);
   VipsImage* image = nullptr;
   const int failed = row(*format).load(const_cast<std::byte*>(bytes.data()), bytes.size(), &image, "access",
                                        VIPS_ACCESS_SEQUENTIAL, "fail_on", VIPS_FAIL_ON_ERROR, nullptr);
-  check(failed == 0, ErrorKind::corrupt_file, "{}: damaged {}: {}", source, row(*format).title, libvips_reason());
+  if (failed) fail_in_libvips(ErrorKind::corrupt_file, damaged(source, *format));
   Opened opened{*format, Picture(image)};
   const int64_t pixels = int64_t{image->Xsize} * image->Ysize;
   check(pixels <= options.max_pixels, ErrorKind::bad_input,
@@ -169,8 +186,8 @@ Picture to_srgb_and_alpha(const Picture& in, std::string_view source) {
   const Picture stored = step(source, vips_extract_band, in, colours);
   const Picture alpha = step(source, vips_cast, stored, VIPS_FORMAT_UCHAR, "shift", TRUE);
   VipsImage* joined = nullptr;
-  check(vips_bandjoin2(rgb.get(), alpha.get(), &joined, nullptr) == 0, ErrorKind::internal,
-        "{}: cannot join colours and transparency: {}", source, libvips_reason());
+  const int failed = vips_bandjoin2(rgb.get(), alpha.get(), &joined, nullptr);
+  if (failed) fail_in_libvips(ErrorKind::unsupported, fmt::format("{}: cannot use its transparency", source));
   return Picture(joined);
 }
 
@@ -193,7 +210,7 @@ RgbImage flattened_pixels(const Picture& in, std::string_view what, const std::a
   const Region region(vips_region_new(in.get()));
   for (int top = 0; top < out.height; top += kStrip) {
     const VipsRect strip{0, top, out.width, std::min(kStrip, out.height - top)};
-    check(vips_region_prepare(region.get(), &strip) == 0, ErrorKind::corrupt_file, "{}: {}", what, libvips_reason());
+    if (vips_region_prepare(region.get(), &strip) != 0) fail_in_libvips(ErrorKind::corrupt_file, what);
     for (int y = top; y < top + strip.height; ++y)
       flatten_row(VIPS_REGION_ADDR(region.get(), 0, y),
                   std::span(out.pixels).subspan(static_cast<size_t>(y) * row_bytes, row_bytes),
@@ -206,7 +223,7 @@ RgbImage flattened_pixels(const Picture& in, std::string_view what, const std::a
 Picture wrapped(const RgbImage& image) {
   const Picture plain(vips_image_new_from_memory(image.pixels.data(), image.pixels.size(), image.width, image.height, 3,
                                                  VIPS_FORMAT_UCHAR));
-  check(plain != nullptr, ErrorKind::internal, "libvips refuses the pixels: {}", libvips_reason());
+  if (!plain) fail_in_libvips(ErrorKind::internal, "cannot use the pixels");
   // 72 dpi: PNG states a resolution, and at libvips' own 25 a word processor makes a poster of every picture.
   constexpr double kPixelsPerMillimetre = 72 / 25.4;
   return step("pixels", vips_copy, plain, "interpretation", VIPS_INTERPRETATION_sRGB, "xres", kPixelsPerMillimetre,
@@ -239,8 +256,9 @@ std::string encoded(const RgbImage& image, const EncodeOptions& options) {
   size_t size = 0;
   const int failed = save(wrapped(image), options, &bytes, &size);
   const std::unique_ptr<void, decltype(&g_free)> owner(bytes, g_free);
-  check(failed == 0, ErrorKind::internal, "cannot encode {}×{} pixels as {}: {}", image.width, image.height,
-        row(options.format).title, libvips_reason());
+  if (failed)
+    fail_in_libvips(ErrorKind::internal, fmt::format("cannot encode {}×{} pixels as {}", image.width, image.height,
+                                                     row(options.format).title));
   return {static_cast<const char*>(bytes), size};
 }
 
@@ -302,9 +320,9 @@ PictureHeader read_header(const std::filesystem::path& path, const DecodeOptions
 RgbImage decode(std::span<const std::byte> bytes, std::string_view source, const DecodeOptions& options) {
   return with_libvips([&] {
     const Opened opened = open_picture(bytes, source, options);
-    const std::string what = fmt::format("{}: damaged {}", source, row(opened.format).title);
     const Picture srgb = to_srgb_and_alpha(opened.picture, source);
-    return upright(flattened_pixels(srgb, what, options.background), vips_image_get_orientation(opened.picture.get()));
+    return upright(flattened_pixels(srgb, damaged(source, opened.format), options.background),
+                   vips_image_get_orientation(opened.picture.get()));
   });
 }
 

@@ -37,7 +37,7 @@ uint32_t checksum(std::string_view bytes) {
   return static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 
-std::string chunk(std::string_view type, std::string_view data) {
+std::string framed(std::string_view type, std::string_view data) {
   std::string checked(type);
   checked += data;
   return big_endian(static_cast<uint32_t>(data.size())) + checked + big_endian(checksum(checked));
@@ -47,20 +47,37 @@ std::string text_chunk(std::string_view keyword, std::string_view text) {
   if (text.empty()) return "";
   std::string data(keyword);
   if (std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
-    return chunk("tEXt", data.append(1, '\0').append(text));
-  return chunk("iTXt", data.append(5, '\0').append(text));  // not compressed, no language, no translated keyword
+    return framed("tEXt", data.append(1, '\0').append(text));
+  return framed("iTXt", data.append(5, '\0').append(text));  // not compressed, no language, no translated keyword
 }
 
 /// XMP is looked for in iTXt alone.
 std::string xmp_chunk(std::string_view packet) {
   if (packet.empty()) return "";
-  return chunk("iTXt", std::string("XML:com.adobe.xmp").append(5, '\0').append(packet));
+  return framed("iTXt", std::string("XML:com.adobe.xmp").append(5, '\0').append(packet));
 }
 
 std::string latin1_to_utf8(std::string_view text) {
   std::string out;
   for (const char c : text) base::append_utf8(out, static_cast<unsigned char>(c));
   return out;
+}
+
+struct Chunk {
+  std::string_view type, data;
+  uint32_t checksum;  ///< as the file states it
+  size_t end;         ///< where the next chunk starts
+};
+
+bool is_text(std::string_view type) { return type == "tEXt" || type == "zTXt" || type == "iTXt"; }
+
+/// The chunk that starts at byte `at`, nothing when it does not fit into the file.
+std::optional<Chunk> chunk_at(std::string_view png, size_t at) {
+  if (at > png.size() || png.size() - at < kFrame) return std::nullopt;
+  const size_t length = read_big_endian(png.substr(at));
+  if (length > png.size() - at - kFrame) return std::nullopt;
+  return Chunk{png.substr(at + 4, 4), png.substr(at + 8, length), read_big_endian(png.substr(at + 8 + length)),
+               at + kFrame + length};
 }
 
 struct InflateEnd {
@@ -132,30 +149,36 @@ std::string png_with_metadata(std::string_view png, const Metadata& metadata) {
 }
 
 std::map<std::string, std::string, std::less<>> png_texts(std::string_view png, std::string_view source) {
-  check(png.starts_with(kSignature), ErrorKind::corrupt_file, "{}: not a PNG file (starts with {})", source,
+  check(png.starts_with(kSignature), ErrorKind::corrupt_file, "{}: not a PNG file (starts with \"{}\")", source,
         base::printable(png.substr(0, 16)));
   std::map<std::string, std::string, std::less<>> texts;
   size_t budget = kMaxUnpacked;
   for (size_t at = kSignature.size(); at < png.size();) {
-    const size_t left = png.size() - at;
-    const size_t length = left >= kFrame ? read_big_endian(png.substr(at)) : 0;
-    check(left >= kFrame && length <= left - kFrame, ErrorKind::corrupt_file,
-          "{}: the PNG chunk at byte {} claims {} bytes, the file has {} left; it is cut off or damaged", source, at,
-          length + kFrame, left);
-    const std::string_view type = png.substr(at + 4, 4);
-    std::string_view data = png.substr(at + 8, length);
-    if (type == "tEXt" || type == "zTXt" || type == "iTXt") {
-      check(checksum(png.substr(at + 4, 4 + length)) == read_big_endian(png.substr(at + 8 + length)),
-            ErrorKind::corrupt_file, "{}: wrong checksum of the PNG chunk at byte {}; the file is damaged", source, at);
-      const std::optional<std::string_view> keyword = take_field(data);
-      if (keyword && !keyword->empty() && keyword->size() <= 79 && data.size() <= kMaxText)
-        if (std::optional<std::string> text = text_of(type, data, budget))
+    const std::optional<Chunk> chunk = chunk_at(png, at);
+    check(chunk.has_value(), ErrorKind::corrupt_file,
+          "{}: the PNG chunk at byte {} does not fit into the file; it is cut off or damaged", source, at);
+    if (is_text(chunk->type)) {
+      check(checksum(png.substr(at + 4, 4 + chunk->data.size())) == chunk->checksum, ErrorKind::corrupt_file,
+            "{}: wrong checksum of the PNG chunk at byte {}; the file is damaged", source, at);
+      std::string_view rest = chunk->data;
+      const std::optional<std::string_view> keyword = take_field(rest);
+      if (keyword && !keyword->empty() && keyword->size() <= 79 && rest.size() <= kMaxText)
+        if (std::optional<std::string> text = text_of(chunk->type, rest, budget))
           texts.insert_or_assign(latin1_to_utf8(*keyword), std::move(*text));
     }
-    if (type == "IEND") break;
-    at += kFrame + length;
+    if (chunk->type == "IEND") break;
+    at = chunk->end;
   }
   return texts;
+}
+
+size_t count_png_texts(std::string_view png) {
+  size_t count = 0, at = kSignature.size();
+  while (const std::optional<Chunk> chunk = chunk_at(png, at)) {
+    count += is_text(chunk->type);
+    at = chunk->end;
+  }
+  return count;
 }
 
 }  // namespace calotype::image

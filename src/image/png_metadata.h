@@ -24,4 +24,7 @@ std::string png_with_metadata(std::string_view png, const Metadata& metadata);
 /// fit into the file or whose checksum differs is corrupt_file naming `source`. Pixels are not looked at.
 std::map<std::string, std::string, std::less<>> png_texts(std::string_view png, std::string_view source);
 
+/// Text chunks, in whatever state, before the first that does not fit into the file.
+size_t count_png_texts(std::string_view png);
+
 }  // namespace calotype::image

@@ -1,6 +1,7 @@
 #include "kernels/fused_ops.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "kernels/attention_cpu.h"
 #include "kernels/fused_ops_cpu.h"

@@ -101,8 +101,11 @@ constexpr const char* kOldPattern = R"('s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|
 
 void check_pre_tokenizer(const JsonValue& value) {
   const auto is_split = [](const json& step) {
-    return step == json{{"type", "Split"}, {"pattern", {{"Regex", kPattern}}}, {"behavior", "Removed"}, {"invert", true}} ||
-           step == json{{"type", "Split"}, {"pattern", {{"Regex", kOldPattern}}}, {"behavior", "Removed"}, {"invert", true}};
+    return step ==
+               json{{"type", "Split"}, {"pattern", {{"Regex", kPattern}}}, {"behavior", "Removed"}, {"invert", true}} ||
+           step ==
+               json{
+                   {"type", "Split"}, {"pattern", {{"Regex", kOldPattern}}}, {"behavior", "Removed"}, {"invert", true}};
   };
   const auto is_byte_level = [](json step) {
     step.erase("trim_offsets");  // no matter for ids
@@ -110,10 +113,10 @@ void check_pre_tokenizer(const JsonValue& value) {
     return step == json{{"type", "ByteLevel"}, {"add_prefix_space", false}};
   };
   const json& found = value.json();
-  const json steps = found.is_object() && found.value("type", json()) == "Sequence" ? found.value("pretokenizers", json())
-                                                                                    : json();
-  const bool standard = steps.is_array() && steps.size() == 2 && is_split(steps[0]) && steps[1].is_object() &&
-                        is_byte_level(steps[1]);
+  const json steps =
+      found.is_object() && found.value("type", json()) == "Sequence" ? found.value("pretokenizers", json()) : json();
+  const bool standard =
+      steps.is_array() && steps.size() == 2 && is_split(steps[0]) && steps[1].is_object() && is_byte_level(steps[1]);
   if (!standard) fail_setting(value, "CLIP's Split and ByteLevel");
 }
 
@@ -155,6 +158,21 @@ std::pair<std::string, std::string> split_merge(std::string_view text, const std
               ErrorKind::corrupt_file, "{} is \"{}\", expected two symbols with a space between", where,
               base::printable(text));
   return {std::string(text.substr(0, space)), std::string(text.substr(space + 1))};
+}
+
+/// transformers makes every special token an added token: with SD 2's padding "!" no "!" of a prompt reaches the
+/// merges.
+std::vector<AddedToken> with_special_tokens(const TokenizerConfig& config, const PieceTable& vocabulary) {
+  std::vector<AddedToken> added = config.added_tokens;
+  const std::string end(kEnd);
+  for (const std::string& text : {config.bos.value_or(std::string(kStart)), config.eos.value_or(end),
+                                  config.pad.value_or(end), config.unk.value_or(end)}) {
+    const auto id = vocabulary.find(text);
+    const bool known = std::ranges::find(added, text, &AddedToken::text) != added.end();
+    // The published configuration normalises this one only: "<|STARTOFTEXT|>" is special too, "<|ENDOFTEXT|>" is not.
+    if (id && !known) added.push_back({.text = text, .id = *id, .normalized = text == kStart});
+  }
+  return added;
 }
 
 }  // namespace
@@ -207,16 +225,11 @@ ClipTokenizer ClipTokenizer::from_vocab_and_merges(const TokenizerFile& vocab, c
     std::string_view text = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), text.size() + 1));
     if (text.ends_with('\r')) text.remove_suffix(1);
-    if (!text.starts_with("#version")) parts.merges.push_back(split_merge(text, fmt::format("{}: line {}", merges.name, line)));
-  }
-  parts.added = config.added_tokens;
-  if (parts.added.empty()) {
-    // The flags of the published CLIP configuration: "<|STARTOFTEXT|>" is the special token too, "<|ENDOFTEXT|>" not.
-    for (const std::string_view text : {kStart, kEnd})
-      if (const auto id = parts.vocabulary.find(text))
-        parts.added.push_back({.text = std::string(text), .id = *id, .normalized = text == kStart});
+    if (!text.starts_with("#version"))
+      parts.merges.push_back(split_merge(text, fmt::format("{}: line {}", merges.name, line)));
   }
   parts.unk = config.unk.value_or(std::string(kEnd));
+  parts.added = with_special_tokens(config, parts.vocabulary);
   return ClipTokenizer(parts, config);
 }
 
@@ -248,8 +261,8 @@ void ClipTokenizer::set_byte_symbols(const PieceTable& vocabulary, int32_t unk) 
 
 void ClipTokenizer::set_merges(const std::vector<MergeText>& merges, const PieceTable& vocabulary,
                                const std::string& where) {
-  base::check(merges.size() < static_cast<size_t>(kMostIds), ErrorKind::corrupt_file, "{}: {} merges, at most {} expected",
-              where, merges.size(), kMostIds);
+  base::check(merges.size() < static_cast<size_t>(kMostIds), ErrorKind::corrupt_file,
+              "{}: {} merges, at most {} expected", where, merges.size(), kMostIds);
   merges_.reserve(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const auto& [left, right] = merges[rank];
@@ -327,7 +340,8 @@ std::vector<int32_t> ClipTokenizer::encode(std::string_view utf8) const {
   std::vector<int32_t> ids;
   for (const Segment& segment : added_.split(utf8, normalize)) {
     if (segment.token) ids.push_back(*segment.token);
-    for (const std::string_view word : split_words(segment.text)) std::ranges::copy(encode_word(word), std::back_inserter(ids));
+    for (const std::string_view word : split_words(segment.text))
+      std::ranges::copy(encode_word(word), std::back_inserter(ids));
   }
   return ids;
 }

@@ -33,8 +33,9 @@ std::vector<JsonValue> read_steps(const JsonValue& root, std::string_view key, s
   return steps;
 }
 
-// transformers 5 keeps the character map of a file's normalizer and runs WhitespaceSplit and Metaspace after it, so what
-// else T5 files of older versions hold (Strip, Replace of runs of spaces) has no effect; anything beyond is refused.
+// transformers 5 keeps the character map of a file's normalizer and runs WhitespaceSplit and Metaspace after it, so
+// what else T5 files of older versions hold (Strip, Replace of runs of spaces) has no effect; anything beyond is
+// refused.
 std::optional<Charsmap> read_normalizer(const JsonValue& root) {
   std::optional<Charsmap> charsmap;
   for (const JsonValue& step : read_steps(root, "normalizer", "normalizers")) {
@@ -136,7 +137,8 @@ T5Tokenizer T5Tokenizer::from_spiece_model(const TokenizerFile& file, const Toke
   Parts parts{.where = file.name, .unk = model.unk};
   if (!model.charsmap.empty())
     parts.charsmap.emplace(model.charsmap, file.name + ": normalizer_spec.precompiled_charsmap");
-  const bool has_extra_ids = std::ranges::find(model.pieces, extra_id(0), &SpieceModel::Entry::text) != model.pieces.end();
+  const bool has_extra_ids =
+      std::ranges::find(model.pieces, extra_id(0), &SpieceModel::Entry::text) != model.pieces.end();
   for (int64_t number = has_extra_ids ? 0 : config.extra_ids.value_or(kExtraIds); number-- > 0;)
     model.pieces.push_back({.text = extra_id(number)});
 
@@ -145,8 +147,8 @@ T5Tokenizer T5Tokenizer::from_spiece_model(const TokenizerFile& file, const Toke
     const auto id = static_cast<int32_t>(parts.pieces.size());
     parts.append(text, score);
     // Added tokens by their type, or because T5Tokenizer's constructor makes them so.
-    if (type == SpieceModel::Type::control || type == SpieceModel::Type::user_defined || id == parts.unk || text == eos ||
-        text == pad || text.starts_with("<extra_id_"))
+    if (type == SpieceModel::Type::control || type == SpieceModel::Type::user_defined || id == parts.unk ||
+        text == eos || text == pad || text.starts_with("<extra_id_"))
       parts.added.push_back({.text = text, .id = id, .normalized = false});
   }
   return {std::move(parts), config};
@@ -169,7 +171,8 @@ T5Tokenizer::T5Tokenizer(Parts parts, const TokenizerConfig& config)
   eos_ = id_of(config.eos.value_or("</s>"), "end");
   pad_ = id_of(config.pad.value_or("<pad>"), "padding");
   unk_score_ = std::ranges::min(scores_) - kUnknownPenalty;
-  added_ = AddedTokens(parts.added, [this](std::string_view text) { return normalize(text); }, parts.where);
+  added_ = AddedTokens(
+      parts.added, [this](std::string_view text) { return normalize(text); }, parts.where);
 }
 
 std::string T5Tokenizer::normalize(std::string_view text) const {

@@ -6,10 +6,10 @@
 //
 // Immutable after loading: any number of threads may encode at once. Time is linear in the prompt.
 //
-// The SentencePiece library gives other ids for some text: it takes the longest replacement where Hugging Face takes the
-// shortest and drops the rest of a grapheme cluster, it adds scores in single precision over the whole sentence, and it
-// never makes a control piece out of normalised text ("＜/s＞"). Equality with what people's checkpoints were used with
-// goes first.
+// The SentencePiece library gives other ids for some text: it takes the longest replacement where Hugging Face takes
+// the shortest and drops the rest of a grapheme cluster, it adds scores in single precision over the whole sentence,
+// and it never makes a control piece out of normalised text ("＜/s＞"). Equality with what people's checkpoints were
+// used with goes first.
 #pragma once
 
 #include <cstdint>

@@ -39,8 +39,8 @@ Charsmap::Charsmap(std::string_view blob, std::string_view where) {
               "{} has replacements that are not valid UTF-8", where);
 }
 
-// The replacement of the shortest prefix that has one. Hugging Face takes it for the whole of `text`: "ﬁ" followed by an
-// accent becomes "fi", and the accent is lost; SentencePiece would take the longest prefix and keep the rest.
+// The replacement of the shortest prefix that has one. Hugging Face takes it for the whole of `text`: "ﬁ" followed by
+// an accent becomes "fi", and the accent is lost; SentencePiece would take the longest prefix and keep the rest.
 std::optional<std::string_view> Charsmap::replacement(std::string_view text) const {
   size_t node = offset(trie_[0]);
   for (const char c : text) {

@@ -17,9 +17,9 @@ json parse(const TokenizerFile& file) {
   size_t values = 0;
   const auto bounded = [&](int depth, json::parse_event_t event, json&) {
     base::check(depth <= kDeepest, ErrorKind::corrupt_file, "{}: nested more than {} levels deep", file.name, kDeepest);
-    base::check(event == json::parse_event_t::object_end || event == json::parse_event_t::array_end ||
-                    ++values <= kMostValues,
-                ErrorKind::corrupt_file, "{}: more than {} values", file.name, kMostValues);
+    base::check(
+        event == json::parse_event_t::object_end || event == json::parse_event_t::array_end || ++values <= kMostValues,
+        ErrorKind::corrupt_file, "{}: more than {} values", file.name, kMostValues);
     return true;
   };
   try {

@@ -81,8 +81,8 @@ int32_t count_ids(const PieceTable& vocabulary, const std::vector<AddedToken>& a
   base::check(!all.empty(), ErrorKind::corrupt_file, "{}: the vocabulary is empty", where);
   std::ranges::sort(all);
   for (size_t i = 1; i < all.size(); ++i)
-    base::check(all[i].first != all[i - 1].first, ErrorKind::corrupt_file, "{}: \"{}\" and \"{}\" both have id {}", where,
-                base::printable(all[i - 1].second), base::printable(all[i].second), all[i].first);
+    base::check(all[i].first != all[i - 1].first, ErrorKind::corrupt_file, "{}: \"{}\" and \"{}\" both have id {}",
+                where, base::printable(all[i - 1].second), base::printable(all[i].second), all[i].first);
   return all.back().first + 1;
 }
 
@@ -100,8 +100,9 @@ AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, const Normalize&
 
 std::vector<Segment> AddedTokens::split(std::string_view text, const Normalize& normalize) const {
   return cut(raw_, text, [&](std::string_view between) {
-    return cut(normalized_, normalize(between),
-               [](std::string_view plain) { return std::vector{Segment{std::string(plain), std::nullopt}}; });
+    return cut(normalized_, normalize(between), [](std::string_view plain) {
+      return std::vector{Segment{std::string(plain), std::nullopt}};
+    });
   });
 }
 

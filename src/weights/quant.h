@@ -1,4 +1,4 @@
-// Number codecs: every real TensorType of a checkpoint (plain, fp8, ggml blocks) to f32, bf16 or f16, and f32 back to it.
+// Number codecs: every real TensorType of a checkpoint (plain, fp8, ggml blocks) to f32, bf16 or f16, and f32 to it.
 //
 //   std::vector<uint16_t> row(3072);                             // bf16 bit patterns
 //   decode_bf16(TensorType::q4_k, tensor.bytes(row_begin, row_end), row);

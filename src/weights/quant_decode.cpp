@@ -21,6 +21,11 @@ using files::TensorType;
 
 // Sixteen lanes at most: the smallest group of a block type.
 using Floats = hn::CappedTag<float, 16>;
+using Words = hn::RebindToUnsigned<Floats>;
+using Ints = hn::RebindToSigned<Floats>;
+constexpr Floats df;
+constexpr Words du;
+constexpr Ints di;
 
 // A vector from any address. Only the scalar target has no byte vectors of the same size.
 template <class D>
@@ -45,102 +50,89 @@ inline uint32_t load_u32(const uint8_t (&bytes)[4]) {
 // kSpecial is the first magnitude that is infinite or NaN, kLargest what overflow becomes.
 struct F16 {
   using Bits = uint16_t;
-  static constexpr int kMantissa = 10, kBias = 15;
-  static constexpr uint32_t kSpecial = 0x7C00, kLargest = 0x7C00, kNan = 0x7E00;
+  static constexpr int kMantissa = 10, kBias = 15, kSpecial = 0x7C00;
+  static constexpr uint32_t kLargest = 0x7C00, kNan = 0x7E00;
 };
 struct F8E5M2 {
   using Bits = uint8_t;
-  static constexpr int kMantissa = 2, kBias = 15;
-  static constexpr uint32_t kSpecial = 0x7C, kLargest = 0x7C, kNan = 0x7F;
+  static constexpr int kMantissa = 2, kBias = 15, kSpecial = 0x7C;
+  static constexpr uint32_t kLargest = 0x7C, kNan = 0x7F;
 };
 struct F8E4M3 {
   using Bits = uint8_t;
-  static constexpr int kMantissa = 3, kBias = 7;
-  static constexpr uint32_t kSpecial = 0x7F, kLargest = 0x7E, kNan = 0x7F;
+  static constexpr int kMantissa = 3, kBias = 7, kSpecial = 0x7F;
+  static constexpr uint32_t kLargest = 0x7E, kNan = 0x7F;
 };
 
 constexpr float power_of_two(int exponent) { return std::bit_cast<float>((127 + exponent) << 23); }
 
 // Highway's own f16 conversions are inexact for subnormals and infinities on targets without such an instruction.
-template <class Format, class D, class V>
-hn::Vec<D> widen(D df, V bits) {
-  const hn::RebindToUnsigned<D> du;
-  const hn::RebindToSigned<D> di;
+template <class Format>
+hn::Vec<Floats> widen(hn::Vec<Words> bits) {
   constexpr int kSign = 8 * sizeof(typename Format::Bits) - 1;
   const auto magnitude = hn::And(bits, hn::Set(du, (1U << kSign) - 1));
-  const auto signed_magnitude = hn::BitCast(di, magnitude);
   const auto sign = hn::And(hn::ShiftLeft<31 - kSign>(bits), hn::Set(du, 1U << 31));
+  const auto as_int = hn::BitCast(di, magnitude);
+  const auto is_subnormal = hn::RebindMask(du, hn::Lt(as_int, hn::Set(di, 1 << Format::kMantissa)));
+  const auto is_special = hn::RebindMask(du, hn::Gt(as_int, hn::Set(di, Format::kSpecial - 1)));
 
-  const auto normal = hn::Add(hn::ShiftLeft<23 - Format::kMantissa>(magnitude), hn::Set(du, (127U - Format::kBias) << 23));
+  const auto rebias = hn::Set(du, (127U - Format::kBias) << 23);
+  const auto normal = hn::Add(hn::ShiftLeft<23 - Format::kMantissa>(magnitude), rebias);
   const auto unit = hn::Set(df, power_of_two(1 - Format::kBias - Format::kMantissa));
-  const auto subnormal = hn::BitCast(du, hn::Mul(hn::ConvertTo(df, signed_magnitude), unit));
-  const auto is_subnormal = hn::Lt(signed_magnitude, hn::Set(di, 1 << Format::kMantissa));
-  const auto is_special = hn::Gt(signed_magnitude, hn::Set(di, static_cast<int32_t>(Format::kSpecial) - 1));
-  const auto finite = hn::IfThenElse(hn::RebindMask(du, is_subnormal), subnormal, normal);
-  const auto exponent = hn::IfThenElseZero(hn::RebindMask(du, is_special), hn::Set(du, 0x7F800000U));
-  return hn::BitCast(df, hn::Or(hn::Or(finite, exponent), sign));
+  const auto subnormal = hn::BitCast(du, hn::Mul(hn::ConvertTo(df, as_int), unit));
+  const auto finite = hn::IfThenElse(is_subnormal, subnormal, normal);
+  const auto infinite = hn::IfThenElseZero(is_special, hn::Set(du, 0x7F800000U));
+  return hn::BitCast(df, hn::Or(hn::Or(finite, infinite), sign));
 }
 
 // Nearest, ties to even; the result is in the low bits.
-template <class Format, class D>
-hn::Vec<hn::RebindToUnsigned<D>> narrow(D df, hn::Vec<D> value) {
-  const hn::RebindToUnsigned<D> du;
-  const hn::RebindToSigned<D> di;
+template <class Format>
+hn::Vec<Words> narrow(hn::Vec<Floats> value) {
   constexpr int kSign = 8 * sizeof(typename Format::Bits) - 1, kShift = 23 - Format::kMantissa;
   const auto bits = hn::BitCast(du, value);
   const auto magnitude = hn::And(bits, hn::Set(du, 0x7FFFFFFFU));
-  const auto signed_magnitude = hn::BitCast(di, magnitude);
+  const auto sign = hn::And(hn::ShiftRight<31 - kSign>(bits), hn::Set(du, 1U << kSign));
+  const auto as_int = hn::BitCast(di, magnitude);
+  const auto is_subnormal = hn::RebindMask(du, hn::Lt(as_int, hn::Set(di, (128 - Format::kBias) << 23)));
+  const auto is_nan = hn::RebindMask(du, hn::Gt(as_int, hn::Set(di, 0x7F800000)));
 
+  constexpr uint32_t kRebias = (127U - Format::kBias) << 23, kAlmostHalf = (1U << (kShift - 1)) - 1;
   const auto odd = hn::And(hn::ShiftRight<kShift>(magnitude), hn::Set(du, 1));
-  constexpr uint32_t kRebias = (127U - Format::kBias) << 23;
-  const auto rounding = hn::Set(du, (1U << (kShift - 1)) - 1 - kRebias);
-  const auto normal = hn::ShiftRight<kShift>(hn::Add(hn::Add(magnitude, odd), rounding));
+  const auto normal = hn::ShiftRight<kShift>(hn::Add(hn::Add(magnitude, odd), hn::Set(du, kAlmostHalf - kRebias)));
   // The last bit of `anchor` is worth one subnormal unit, so adding it makes the processor round to such units.
   const auto anchor = hn::Set(df, power_of_two(1 - Format::kBias - Format::kMantissa + 23));
-  const auto anchored = hn::BitCast(du, hn::Add(hn::BitCast(df, magnitude), anchor));
-  const auto subnormal = hn::Sub(anchored, hn::BitCast(du, anchor));
-
-  const auto is_subnormal = hn::Lt(signed_magnitude, hn::Set(di, (128 - Format::kBias) << 23));
-  const auto is_nan = hn::Gt(signed_magnitude, hn::Set(di, 0x7F800000));
-  const auto rounded = hn::IfThenElse(hn::RebindMask(du, is_subnormal), subnormal, normal);
-  const auto finite = hn::Min(rounded, hn::Set(du, Format::kLargest));
-  const auto code = hn::IfThenElse(hn::RebindMask(du, is_nan), hn::Set(du, Format::kNan), finite);
-  const auto sign = hn::And(hn::ShiftRight<31 - kSign>(bits), hn::Set(du, 1U << kSign));
-  return hn::Or(code, sign);
+  const auto anchored = hn::Add(hn::BitCast(df, magnitude), anchor);
+  const auto subnormal = hn::Sub(hn::BitCast(du, anchored), hn::BitCast(du, anchor));
+  const auto finite = hn::Min(hn::IfThenElse(is_subnormal, subnormal, normal), hn::Set(du, Format::kLargest));
+  return hn::Or(hn::IfThenElse(is_nan, hn::Set(du, Format::kNan), finite), sign);
 }
 
 // ---- Targets: how 32-bit lanes are stored ---------------------------------------------------------------------------
 
 struct ToF32 {
   using Bits = float;
-  template <class D>
-  static void store(D df, hn::Vec<D> value, float* out) {
-    hn::StoreU(value, df, out);
-  }
+  static void store(hn::Vec<Floats> value, float* out) { hn::StoreU(value, df, out); }
 };
 
 template <class Format>
 struct ToSmall {
   using Bits = typename Format::Bits;
-  template <class D>
-  static void store(D df, hn::Vec<D> value, Bits* out) {
-    const hn::Rebind<Bits, D> d_out;
-    hn::StoreU(hn::TruncateTo(d_out, narrow<Format>(df, value)), d_out, out);
+  static void store(hn::Vec<Floats> value, Bits* out) {
+    const hn::Rebind<Bits, Floats> d_out;
+    hn::StoreU(hn::TruncateTo(d_out, narrow<Format>(value)), d_out, out);
   }
 };
 
 // Not the processor's bf16 conversion: that one turns subnormals into zero.
 struct ToBf16 {
   using Bits = uint16_t;
-  template <class D>
-  static void store(D, hn::Vec<D> value, uint16_t* out) {
-    const hn::RebindToUnsigned<D> du;
-    const hn::Rebind<uint16_t, D> d16;
+  static void store(hn::Vec<Floats> value, uint16_t* out) {
+    const hn::Rebind<uint16_t, Floats> d16;
     const auto bits = hn::BitCast(du, value);
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
     const auto rounded = hn::Add(hn::Add(bits, odd), hn::Set(du, 0x7FFFU));
-    const auto quiet = hn::Or(bits, hn::Set(du, 1U << 22));
-    const auto chosen = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, rounded);
+    const auto quiet_nan = hn::Or(bits, hn::Set(du, 1U << 22));
+    const auto chosen = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet_nan, rounded);
     hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(chosen)), d16, out);
   }
 };
@@ -149,33 +141,34 @@ struct ToBf16 {
 
 struct FromF32 {
   using Bits = float;
-  using Tag = Floats;
-  static auto load(Tag df, const uint8_t* bytes) { return load_bytes(df, bytes); }
+  static hn::Vec<Floats> load(const uint8_t* bytes) { return load_bytes(df, bytes); }
 };
 
+// By the compiler, because Highway's scalar target turns overflow into the largest number. Speed does not matter here.
 struct FromF64 {
   using Bits = double;
-  using Doubles = hn::CappedTag<double, 8>;
-  using Tag = hn::Rebind<float, Doubles>;
-  static auto load(Tag df, const uint8_t* bytes) { return hn::DemoteTo(df, load_bytes(Doubles(), bytes)); }
+  static hn::Vec<Floats> load(const uint8_t* bytes) {
+    double doubles[16];
+    float floats[16];
+    std::memcpy(doubles, bytes, hn::Lanes(df) * sizeof(double));
+    for (size_t i = 0; i < hn::Lanes(df); ++i) floats[i] = static_cast<float>(doubles[i]);
+    return hn::LoadU(df, floats);
+  }
 };
 
 struct FromBf16 {
   using Bits = uint16_t;
-  using Tag = Floats;
-  static auto load(Tag df, const uint8_t* bytes) {
-    const hn::RebindToUnsigned<Tag> du;
-    return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, load_bytes(hn::Rebind<uint16_t, Tag>(), bytes))));
+  static hn::Vec<Floats> load(const uint8_t* bytes) {
+    const auto halves = load_bytes(hn::Rebind<uint16_t, Floats>(), bytes);
+    return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, halves)));
   }
 };
 
 template <class Format>
 struct FromSmall {
   using Bits = typename Format::Bits;
-  using Tag = Floats;
-  static auto load(Tag df, const uint8_t* bytes) {
-    const hn::RebindToUnsigned<Tag> du;
-    return widen<Format>(df, hn::PromoteTo(du, load_bytes(hn::Rebind<Bits, Tag>(), bytes)));
+  static hn::Vec<Floats> load(const uint8_t* bytes) {
+    return widen<Format>(hn::PromoteTo(du, load_bytes(hn::Rebind<Bits, Floats>(), bytes)));
   }
 };
 
@@ -190,25 +183,24 @@ struct Task {
 template <class Source, class Target>
 void decode_plain(const Task<Target>& task) {
   constexpr size_t kSize = sizeof(typename Source::Bits);
-  const typename Source::Tag df;
   const auto scale = hn::Set(df, task.scale);
   size_t i = 0;
   for (; i + hn::Lanes(df) <= task.count; i += hn::Lanes(df))
-    Target::store(df, hn::Mul(Source::load(df, task.bytes + i * kSize), scale), task.out + i);
+    Target::store(hn::Mul(Source::load(task.bytes + i * kSize), scale), task.out + i);
   if (i == task.count) return;
 
   uint8_t bytes[16 * kSize] = {};
   typename Target::Bits out[16];
   std::memcpy(bytes, task.bytes + i * kSize, (task.count - i) * kSize);
-  Target::store(df, hn::Mul(Source::load(df, bytes), scale), out);
+  Target::store(hn::Mul(Source::load(bytes), scale), out);
   std::memcpy(task.out + i, out, (task.count - i) * sizeof out[0]);
 }
 
 // ---- Block types ----------------------------------------------------------------------------------------------------
 
-/// One block: element i is scale[g]·code[i] − offset[g] of its group g = i / kGroup. The codes are int8 in two's
-/// complement. All products are exact in f32 (11 + 8 + 5 bits at most, and the widest scale times the widest code fills
-/// 24), so that fusing them with the subtraction gives the same bits.
+/// One block: element i is scale[g]·code[i] − offset[g] of its group g = i / kGroup; codes are int8 in two's
+/// complement. An f16 number has 11 significant bits, the integers have 12 more at most (q6_k: 7 and 5): every product
+/// is exact in f32, so that a fused multiply-add gives the same bits as two operations.
 template <size_t kCodes, size_t kGroupSize>
 struct Unpacked {
   static constexpr size_t kElements = kCodes, kGroup = kGroupSize;
@@ -234,7 +226,7 @@ inline void unpack_32(const uint8_t (&qs)[16], uint32_t fifth, uint8_t zero, uin
   const hn::CappedTag<uint8_t, 16> d;
   for (size_t l = 0; l < 16; l += hn::Lanes(d)) {
     const auto q = hn::LoadU(d, qs + l);
-    for (const size_t half : {0, 1}) {
+    for (const size_t half : {0U, 1U}) {
       const uint64_t bits = fifth >> (16 * half + l);  // LoadMaskBits may read all eight bytes
       const auto on = hn::IfThenElseZero(hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(&bits)), hn::Set(d, 16));
       const auto nibble = field(d, q, 4 * static_cast<int>(half), 15);
@@ -390,8 +382,6 @@ inline Unpacked<256, 16> unpack(const BlockQ6_K& b) {
 template <class Block, class Target>
 void decode_blocks(const Task<Target>& task) {
   using Codes = decltype(unpack(std::declval<const Block&>()));
-  const Floats df;
-  const hn::Rebind<int32_t, Floats> di;
   const hn::Rebind<uint8_t, Floats> d8;
   const hn::Rebind<int8_t, Floats> di8;
   const auto scale = hn::Set(df, task.scale);
@@ -402,7 +392,7 @@ void decode_blocks(const Task<Target>& task) {
       const size_t group = i / Codes::kGroup;
       const auto code = hn::ConvertTo(df, hn::PromoteTo(di, hn::BitCast(di8, hn::LoadU(d8, u.code + i))));
       const auto value = hn::MulSub(hn::Set(df, u.scale[group]), code, hn::Set(df, u.offset[group]));
-      Target::store(df, hn::Mul(value, scale), out + i);
+      Target::store(hn::Mul(value, scale), out + i);
     }
   }
 }

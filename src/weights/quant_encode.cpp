@@ -129,8 +129,8 @@ void encode_halves(std::span<const float> values, std::span<std::byte> out, Conv
 
 void check_encode(TensorType type, std::span<const float> values, std::span<std::byte> out) {
   using base::ErrorKind;
-  base::check(files::is_real(type) && type != TensorType::f64, ErrorKind::unsupported, "weights cannot be written as {}",
-              files::name(type));
+  base::check(files::is_real(type) && type != TensorType::f64, ErrorKind::unsupported,
+              "weights cannot be written as {}", files::name(type));
   const auto expected = files::bytes_of(type, values.size());
   base::check(expected.has_value(), ErrorKind::bad_input, "{} numbers cannot be written as {}, whose blocks have {}",
               values.size(), files::name(type), files::traits(type).block);

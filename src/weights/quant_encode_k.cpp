@@ -1,5 +1,5 @@
 // Encoding of the k-quants: 256 numbers as y = (d·scale[g])·code − (dmin·offset[g]), where every group g of 16 or 32
-// numbers has small integers for scale and offset. The squared error is minimised in three steps: the best line for each
+// numbers has small integers for scale and offset. Three steps make the squared error small: the best line for each
 // group on its own, integers for it, then alternately the integers next to them and d and dmin by least squares.
 #include <algorithm>
 #include <array>
@@ -40,9 +40,10 @@ using Four = float __attribute__((vector_size(16)));
 
 template <size_t kGroup>
 struct Group {
-  const float* x;
+  const float* x = nullptr;
   double sum = 0, sum_of_squares = 0;
 
+  Group() = default;
   explicit Group(const float* values) : x(values) {
     for (size_t i = 0; i < kGroup; ++i) {
       sum += x[i];
@@ -133,6 +134,13 @@ struct SuperBlock {
   }
 };
 
+// Subnormal f16 numbers are multiples of 2^-24. Rounding down to one may be far off and would leave the largest scale
+// beyond the integers' reach; the integers make up for rounding up.
+double round_up_subnormal(double multiplier) {
+  const double magnitude = std::abs(multiplier);
+  return magnitude < 0x1p-14 ? std::copysign(std::ceil(magnitude * 0x1p24) * 0x1p-24, multiplier) : multiplier;
+}
+
 // Each line becomes the nearest integers that `grid` has.
 template <size_t kGroup>
 void start(SuperBlock<kGroup>& b, const std::array<Line, SuperBlock<kGroup>::kGroups>& lines, const Grid& grid) {
@@ -142,8 +150,8 @@ void start(SuperBlock<kGroup>& b, const std::array<Line, SuperBlock<kGroup>::kGr
     top_offset = std::max(top_offset, line.offset);
   }
   const bool with_offset = grid.offset_max > 0;
-  b.set_multipliers(top / (grid.scale_min < 0 ? grid.scale_min : grid.scale_max),
-                    with_offset ? top_offset / grid.offset_max : 0.0F);
+  b.set_multipliers(round_up_subnormal(top / (grid.scale_min < 0 ? grid.scale_min : grid.scale_max)),
+                    round_up_subnormal(with_offset ? top_offset / grid.offset_max : 0.0F));
   for (size_t g = 0; g < b.kGroups; ++g) {
     const float scale = b.d == 0 ? 0 : std::round(lines[g].scale / b.d);
     const float offset = b.dmin == 0 ? 0 : std::round(lines[g].offset / b.dmin);
@@ -199,11 +207,12 @@ void improve_multipliers(SuperBlock<kGroup>& b) {
 template <size_t kGroup>
 SuperBlock<kGroup> fit(const float* values, const Grid& grid) {
   constexpr size_t kGroups = SuperBlock<kGroup>::kGroups;
-  const auto groups = [&]<size_t... g>(std::index_sequence<g...>) {
-    return std::array{Group<kGroup>(values + g * kGroup)...};
-  }(std::make_index_sequence<kGroups>());
+  std::array<Group<kGroup>, kGroups> groups;
   std::array<Line, kGroups> lines;
-  for (size_t g = 0; g < kGroups; ++g) lines[g] = fit_line(groups[g], grid);
+  for (size_t g = 0; g < kGroups; ++g) {
+    groups[g] = Group<kGroup>(values + g * kGroup);
+    lines[g] = fit_line(groups[g], grid);
+  }
 
   SuperBlock<kGroup> best, trial;
   start(trial, lines, grid);

@@ -19,6 +19,11 @@ Scope Scope::operator/(std::string_view name) const { return Scope(shared_, full
 
 bool Scope::has(std::string_view leaf) const { return shared_->index.has(full_name(leaf)); }
 
+size_t Scope::rank(std::string_view leaf) const {
+  const Source* source = shared_->index.find(full_name(leaf));
+  return source ? source->shape().size() : 0;
+}
+
 const Source* Scope::source(std::string_view leaf, const std::vector<int64_t>& expected) const {
   const std::string full = full_name(leaf);
   const Source* source = shared_->index.find(full);

@@ -36,6 +36,8 @@ class Scope {
   const std::string& path() const { return path_; }
   const LoadOptions& options() const { return shared_->options; }
   bool has(std::string_view leaf) const;
+  /// Number of dimensions of a stored tensor, 0 when it is missing.
+  size_t rank(std::string_view leaf) const;
 
   /// The stored tensor of this name, marked as used, or null after noting that it is missing or has another shape.
   const Source* source(std::string_view leaf, const std::vector<int64_t>& expected) const;

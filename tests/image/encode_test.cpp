@@ -25,11 +25,11 @@ TEST(Encode, LosslessRoundTrips) {
   }
 }
 
-// Smooth colours: quantisation at these qualities leaves well above 38 dB; a lost channel or subsampled colour
-// (measured on this picture: 4:2:0 gives less than 36 dB) does not.
+// On this picture Pillow reaches 43.4 dB as JPEG of quality 95 without chroma subsampling, 35.8 dB with it, and 34.4 dB
+// as WebP, which always subsamples. The bounds leave 1 to 2 dB for other encoder versions.
 TEST(Encode, LossyStaysClose) {
-  EXPECT_GT(psnr(reread(encode(sample(), {.format = Format::jpeg, .quality = 95})), sample()), 38);
-  EXPECT_GT(psnr(reread(encode(sample(), {.format = Format::webp, .quality = 95})), sample()), 30);
+  EXPECT_GT(psnr(reread(encode(sample(), {.format = Format::jpeg, .quality = 95})), sample()), 41);
+  EXPECT_GT(psnr(reread(encode(sample(), {.format = Format::webp, .quality = 95})), sample()), 33);
 }
 
 TEST(Encode, QualityMatters) {

@@ -189,9 +189,9 @@ def hostile(picture: Image.Image) -> None:
     write("bomb.png", raw_png(20000, 20000, 8, 2, bytes(1000)))
     write("wide_zero.png", raw_png(0, 16, 8, 2, bytes(16)))
     write("tall.png", raw_png(1, 65535, 8, 2, b"\0\x20\x40\x60" * 65535))
-    late = bytearray(encoded(picture.resize((64, 64)), "PNG"))
-    late[late.index(b"IDAT") + 200] ^= 0xFF
-    write("wrong_crc.png", bytes(late))
+    flipped = bytearray(encoded(picture, "PNG"))
+    flipped[flipped.index(b"IDAT") + 200] ^= 0xFF
+    write("flipped.png", bytes(flipped))
     # 2 MiB of zeros in 2 kB, twice as a text; the plain text after them must still be read.
     packed = zlib.compress(bytes(2 << 20), 9)
     extra = chunk(b"zTXt", b"bomb\0\0" + packed) + chunk(b"tEXt", b"after\0still here")

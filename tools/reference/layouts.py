@@ -230,8 +230,8 @@ def generate(pipe: FluxPipeline, model: Model) -> Weights:
     latents = []
     image = pipe(prompt=prompts, generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="np",
                  callback_on_step_end=lambda _p, _i, _t, kept: latents.append(kept["latents"]) or {}, **request).images
-    picture = np.stack([np.asarray(p) for p in pipe.image_processor.numpy_to_pil(image)])
-    return {"latents": latents[-1], "image": torch.from_numpy(image), "image.u8": torch.from_numpy(picture)}
+    rounded = np.stack(pipe.image_processor.numpy_to_pil(image))
+    return {"latents": latents[-1], "image": torch.from_numpy(image), "image.u8": torch.from_numpy(rounded)}
 
 
 # ---------------------------------------------------------------------------------------------------------- main
@@ -240,7 +240,7 @@ def generate(pipe: FluxPipeline, model: Model) -> Weights:
 def write_model(model: Model, vae: AutoencoderKL, ldm: Weights, spiece: bytes) -> None:
     source, target = GOLDEN / "models" / model.name, LAYOUTS / model.name
     target.mkdir(parents=True)
-    pipe = FluxPipeline.from_pretrained(source, vae=vae, torch_dtype=torch.float32)
+    pipe = FluxPipeline.from_pretrained(source, vae=vae, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     native, config = dict(pipe.transformer.state_dict()), pipe.transformer.config
     bfl = to_bfl(native, config)
@@ -273,7 +273,7 @@ def main() -> None:
     LAYOUTS.mkdir(parents=True)
     # One autoencoder for both models, as FLUX.1 dev and schnell share ae.safetensors.
     source = GOLDEN / "models" / "m1_dev"
-    vae = AutoencoderKL.from_pretrained(source / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(source / "vae", dtype=torch.float32)
     ldm = vae_to_ldm(dict(vae.state_dict()), len(vae.config.block_out_channels))
     save_file(cast(ldm, torch.bfloat16), LAYOUTS / "ae.safetensors")
     spiece = (source / "tokenizer_2" / "spiece.model").read_bytes()  # every model has the same T5 tokenizer

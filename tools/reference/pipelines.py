@@ -31,16 +31,16 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 
 # Text the tokenizers are trained on; prompts reuse most of its words, so that they split into few, varied pieces.
-CORPUS = """a small red boat on a quiet lake at dawn, painted with thick brush strokes
+CORPUS = """A small red boat on a quiet lake at dawn, painted with thick brush strokes
 an old stone bridge over a river in autumn, golden leaves on the water
-the painter's hands hold a brush and a blue cup, close portrait, soft light
+The painter's hands hold a brush and a blue cup, close portrait, soft light
 two cats sleep on a wooden chair near the window, morning light on the floor
-a city street at night after the rain, with neon lights and red umbrellas
-mountains under a clear sky, snow on the peaks, a photo from 1998
+A city street at night after the rain, with neon lights and red umbrellas
+Mountains under a clear sky, snow on the peaks, a photo from 1998
 a glass bottle of green ink beside a letter, still life in the old dutch style
 children fly a yellow kite over the dunes, strong wind, wide angle
-it's a portrait of an astronaut riding a horse, studio photo, 35 mm film
-the lighthouse stands on black rocks, waves and storm clouds behind it
+It's a portrait of an astronaut riding a horse, studio photo, 35 mm film
+The lighthouse stands on black rocks, waves and storm clouds behind it
 a bowl of cherries, a knife and bread on a white cloth, seen from above
 portrait of a woman in a café, she's reading a newspaper, rain on the window
 an owl in a snowy forest, blue hour, detailed feathers, soft focus
@@ -68,6 +68,8 @@ class Model:
     classic_files: bool = False  # vocab.json + merges.txt, spiece.model and text_model.* keys, as published in 2024
     eos_before_merges: bool = False  # then the end token is not the highest id and argmax(ids) would be wrong
     sharded: bool = False  # transformer and T5 in several files each
+    published_t5_config: bool = False  # config.json names the activation as the real one, without feed_forward_proj
+    logvar_beyond_clamp: bool = False  # two latent channels outside the range that diffusers clamps logvar to
 
 
 MODELS = [
@@ -85,6 +87,7 @@ MODELS = [
         dtype=torch.bfloat16,
         vae_dtype=torch.bfloat16,
         classic_files=True,
+        published_t5_config=True,
     ),
     Model(
         name="m2_schnell",
@@ -133,6 +136,7 @@ MODELS = [
         dtype=torch.float16,
         vae_dtype=torch.float16,
         eos_before_merges=True,
+        logvar_beyond_clamp=True,
     ),
 ]
 
@@ -233,12 +237,14 @@ def fill(module: torch.nn.Module, salt: str, gain) -> None:
 
 
 def transformer_gain(name: str) -> float:
-    """Attention with logits of about 2, modulations and gates of about 0.7, every branch as loud as its stream."""
+    """Attention logits of about 2, gates of about 0.8, attention loud enough for the text to matter."""
     if "norm_q" in name or "norm_k" in name or "norm_added" in name:
         return 1.4
     if "timestep_embedder" in name or "guidance_embedder" in name or "text_embedder" in name:
         return 1.3
-    return 0.6 if ".norm" in name or "norm_out" in name else 1.2
+    if "to_out" in name or "add_v_proj" in name or "single" in name and "proj_out" in name:
+        return 2.0
+    return 0.8 if ".norm" in name or "norm_out" in name else 1.2
 
 
 def clip_gain(name: str) -> float:
@@ -279,7 +285,7 @@ def build(model: Model, folder: Path) -> FluxPipeline:
     fill(vae, f"{model.name}.vae", vae_gain)
     fill(clip, f"{model.name}.clip", clip_gain)
     fill(t5, f"{model.name}.t5", t5_gain(model.t5["d_kv"]))
-    if model.name == "m4_dev":  # two channels outside the range that diffusers clamps logvar to
+    if model.logvar_beyond_clamp:
         vae.encoder.conv_out.bias.data[latents:latents + 2] = torch.tensor([-40.0, 25.0])
     dev = model.transformer["guidance_embeds"]
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev)
@@ -305,11 +311,11 @@ def save(model: Model, folder: Path) -> None:
                 getattr(pipe, part).save_pretrained(folder / part, max_shard_size=size)
         if model.classic_files:
             write_classic_files(pipe, folder, Path(scratch) / "t5" / "spiece.model")
-    config = json.loads((folder / "text_encoder_2" / "config.json").read_text())
-    if model.name == "m1_dev":  # the real config.json names the activation like this, without feed_forward_proj
+    if model.published_t5_config:
+        path = folder / "text_encoder_2" / "config.json"
+        config = json.loads(path.read_text()) | {"dense_act_fn": "gelu_pytorch_tanh"}
         del config["feed_forward_proj"], config["relative_attention_max_distance"]
-        config["dense_act_fn"] = "gelu_pytorch_tanh"
-    write_json(folder / "text_encoder_2" / "config.json", config)
+        write_json(path, config)
 
 
 def write_classic_files(pipe: FluxPipeline, folder: Path, spiece: Path) -> None:
@@ -376,6 +382,8 @@ class Recorder:
     def inputs(self, _module, _args, kwargs):
         self.calls += 1
         self.attentions = 0
+        if self.calls == 0:
+            self.start = kwargs["hidden_states"].clone()
         if self.calls == self.call:
             names = dict(hidden_states="hidden_states", encoder_hidden_states="encoder_hidden_states",
                          pooled_projections="pooled", timestep="timestep", guidance="guidance", img_ids="img_ids",
@@ -418,7 +426,7 @@ def test_picture(model: Model) -> torch.Tensor:
 
 def reference(model: Model, folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Everything that FluxPipeline computes for model.request in dtype."""
-    pipe = FluxPipeline.from_pretrained(folder, torch_dtype=dtype)
+    pipe = FluxPipeline.from_pretrained(folder, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     request = dict(model.request)
     prompts, seeds = request.pop("prompts"), request.pop("seeds")
@@ -436,12 +444,15 @@ def reference(model: Model, folder: Path, dtype: torch.dtype) -> dict[str, torch
                      callback_on_step_end=lambda _p, _i, _t, kept: latents.append(kept["latents"]) or {}).images
         decoder.remove()
     values |= recorder.values
-    values["image"], values["image.u8"] = image, np.stack([np.asarray(p) for p in pipe.image_processor.numpy_to_pil(image)])
+    values |= {"image": image, "image.u8": np.stack(pipe.image_processor.numpy_to_pil(image))}
 
     factor = 2 * pipe.vae_scale_factor
     shape = (1, model.vae["latent_channels"], 2 * (request["height"] // factor), 2 * (request["width"] // factor))
     noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s), dtype=dtype) for s in seeds])
-    values |= {"noise": noise, "latents": torch.stack(latents), "sigmas": pipe.scheduler.sigmas, "timesteps": pipe.scheduler.timesteps}
+    assert torch.equal(recorder.start, pipe._pack_latents(noise, len(seeds), *shape[1:]))
+    assert torch.equal(values["t5.out"], values["transformer.encoder_hidden_states"])
+    values |= {"noise": noise, "latents": torch.stack(latents)}
+    values |= {"sigmas": pipe.scheduler.sigmas, "timesteps": pipe.scheduler.timesteps}
     picture = test_picture(model).to(dtype)
     posterior = pipe.vae.encode(picture).latent_dist
     values |= {"vae.encode.input": picture, "vae.encode.mean": posterior.mean, "vae.encode.logvar": posterior.logvar}

@@ -1,0 +1,26 @@
+#include "base/data_folder.h"
+
+#include <cstdlib>
+
+namespace calotype::base {
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path find_data_folder() {
+  if (const char* given = std::getenv("CALOTYPE_DATA"); given && *given) return given;
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path installed = program.parent_path().parent_path() / "share" / "calotype";
+  if (!error && fs::is_directory(installed / "models", error)) return installed;
+  return CALOTYPE_SOURCE_DIR;
+}
+
+}  // namespace
+
+const fs::path& data_folder() {
+  static const fs::path folder = find_data_folder();
+  return folder;
+}
+
+}  // namespace calotype::base

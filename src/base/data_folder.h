@@ -1,0 +1,12 @@
+// Where the program's own data lies: tokenizers and the model in the box.
+#pragma once
+
+#include <filesystem>
+
+namespace calotype::base {
+
+/// $CALOTYPE_DATA, else share/calotype beside the program's bin folder, else the source tree that it was built from.
+/// Holds "models/". Thread-safe.
+const std::filesystem::path& data_folder();
+
+}  // namespace calotype::base

@@ -1,0 +1,275 @@
+#include "pipeline/text_to_image.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <chrono>
+#include <cmath>
+#include <random>
+
+#include "base/error.h"
+#include "pipeline/processor.h"
+#include "text/prompt.h"
+
+namespace calotype::pipeline {
+
+using base::ErrorKind;
+using weights::Component;
+
+namespace {
+
+constexpr int kMaxSide = 8192;
+constexpr int64_t kPreviewSide = 32;  // latents; 256 pixels with the published VAE
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+void report(const GenerateHooks& hooks, std::string_view stage, int64_t done, int64_t total) {
+  if (hooks.cancel) hooks.cancel->throw_if_requested();
+  if (hooks.progress) hooks.progress({.stage = stage, .done = done, .total = total});
+}
+
+/// [3, H, W] in −1 … 1 → 8 bits, with diffusers' rounding: clamp, then to the nearest.
+image::RgbImage to_image(const Tensor& picture_3HW) {
+  const Tensor scaled = (picture_3HW * 0.5 + 0.5).clamp(0, 1).to(at::kFloat) * 255;
+  const Tensor bytes = scaled.round().to(at::kByte).permute({1, 2, 0}).contiguous().to(at::kCPU);
+  const auto* begin = bytes.const_data_ptr<uint8_t>();
+  return {.width = static_cast<int>(bytes.size(1)),
+          .height = static_cast<int>(bytes.size(0)),
+          .pixels = std::vector<uint8_t>(begin, begin + bytes.numel())};
+}
+
+int rounded_side(std::string_view field, int value, int64_t multiple, std::vector<std::string>& warnings) {
+  base::check(value >= multiple && value <= kMaxSide, ErrorKind::bad_input, "--{} is {}, expected {} to {} pixels", field,
+              value, multiple, kMaxSide);
+  const int rounded = static_cast<int>(value / multiple * multiple);
+  if (rounded != value)
+    warnings.push_back(fmt::format("{} {} was rounded down to {}, a multiple of {}", field, value, rounded, multiple));
+  return rounded;
+}
+
+void check_range(std::string_view field, double value, double low, double high) {
+  base::check(value >= low && value <= high, ErrorKind::bad_input, "--{} is {}, expected {} to {}", field, value, low, high);
+}
+
+uint64_t random_seed() {
+  std::random_device device;  // 32 bits: every client that speaks JSON can repeat the number exactly
+  return device();
+}
+
+}  // namespace
+
+TextToImage::TextToImage(ModelBundle bundle, RuntimeOptions options)
+    : bundle_(std::move(bundle)), device_(options.device), vae_config_(vae::autoencoder_config(bundle_.part(Component::vae))) {
+  const flux::TransformerConfig config = bundle_.transformer();
+  dtype_ = options.dtype.value_or(default_dtype(bundle_.part(Component::transformer).parameters(), device_));
+  base::check(config.in_channels == config.out_channels, ErrorKind::unsupported,
+              "{}: this is a {} model, which needs a picture as condition; only text-to-image models can be used",
+              bundle_.name, bundle_.variant().name);
+  base::check(config.out_channels == 4 * vae_config_.latent_channels, ErrorKind::conflict,
+              "{} makes latents of {} channels, {} reads {}; transformer and VAE do not belong together",
+              bundle_.part(Component::transformer).where(), config.out_channels / 4, bundle_.part(Component::vae).where(),
+              vae_config_.latent_channels);
+  const int64_t t5 = text::t5_config(bundle_.part(Component::t5)).width, clip = text::clip_config(bundle_.part(Component::clip)).width;
+  base::check(t5 == config.text_width && clip == config.pooled_width, ErrorKind::conflict,
+              "{} expects T5 states of width {} and a CLIP vector of {}, the encoders make {} and {}; they belong to another model",
+              bundle_.part(Component::transformer).where(), config.text_width, config.pooled_width, t5, clip);
+}
+
+GenerateResult TextToImage::checked(const GenerateOptions& options) const {
+  GenerateResult result{.used = options, .model = bundle_.name, .variant = std::string(bundle_.variant().name), .dtype = dtype_};
+  GenerateOptions& used = result.used;
+  const flux::Variant& variant = bundle_.variant();
+  const int64_t multiple = 2 * vae_config_.factor();
+  used.width = rounded_side("width", options.width, multiple, result.warnings);
+  used.height = rounded_side("height", options.height, multiple, result.warnings);
+  check_range("steps", options.steps, 0, 1000);
+  if (used.steps == 0) used.steps = variant.steps;
+  check_range("count", options.count, 1, 64);
+  check_range("true-cfg", options.true_cfg, 1, 100);
+  check_range("max-sequence-length", options.max_sequence_length, 0, 512);
+  if (used.max_sequence_length == 0) used.max_sequence_length = static_cast<int>(variant.text_tokens);
+  if (options.guidance) check_range("guidance", *options.guidance, 0, 100);
+  if (options.guidance && !variant.guidance) {
+    result.warnings.push_back(fmt::format("guidance {} was ignored: {} models have no guidance input", *options.guidance, variant.name));
+    used.guidance.reset();
+  } else if (!options.guidance && variant.guidance) {
+    used.guidance = variant.guidance_scale;
+  }
+  if (!options.negative_prompt.empty() && options.true_cfg <= 1) {
+    result.warnings.push_back("the negative prompt was ignored: it needs --true-cfg above 1 (and twice the time)");
+    used.negative_prompt.clear();
+  }
+  if (options.true_cfg > 1 && options.negative_prompt.empty()) {
+    result.warnings.push_back("--true-cfg was ignored: it needs a negative prompt");
+    used.true_cfg = 1;
+  }
+  if (static_cast<int64_t>(used.width) * used.height > 2'100'000 && vae_config_.factor() == 8)
+    result.warnings.push_back("FLUX.1 was trained for 0.1 to 2 megapixels; larger pictures may show grids or repeats");
+  if (!used.seed) used.seed = random_seed();
+  return result;
+}
+
+MemoryRequest TextToImage::memory_request(const GenerateOptions& o) const {
+  return {.dtype = dtype_, .device = device_, .width = o.width, .height = o.height, .text_tokens = o.max_sequence_length,
+          .batch = o.count, .guided_twice = o.true_cfg > 1};
+}
+
+weights::LoadOptions TextToImage::load_options() const {
+  using Plain = weights::LoadOptions::Plain;
+  return {.dtype = dtype_, .device = device_, .plain = plan_.convert_once ? Plain::convert_once : Plain::convert_at_use};
+}
+
+flux::LatentSize TextToImage::latent_size(const GenerateOptions& o) const {
+  return {.channels = vae_config_.latent_channels, .height = o.height / vae_config_.factor(), .width = o.width / vae_config_.factor()};
+}
+
+flux::Conditioning TextToImage::encode(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks) {
+  if (!clip_tokenizer_) clip_tokenizer_ = text::ClipTokenizer::load(bundle_.clip_tokenizer);
+  if (!t5_tokenizer_) t5_tokenizer_ = text::T5Tokenizer::load(bundle_.t5_tokenizer);
+  const int64_t clip_tokens = text::clip_config(bundle_.part(Component::clip)).positions;
+  const auto tokens = text::tokenize(prompt, *clip_tokenizer_, *t5_tokenizer_, {.clip_tokens = clip_tokens, .t5_tokens = options.max_sequence_length});
+  if (tokens.t5_used > options.max_sequence_length)
+    result.warnings.push_back(fmt::format("the prompt has {} T5 tokens, {} were cut: the model reads {}", tokens.t5_used,
+                                          tokens.t5_used - options.max_sequence_length, options.max_sequence_length));
+  const std::string key = fmt::format("{}|{}", options.max_sequence_length, prompt);
+  if (const auto found = encoded_.find(key); found != encoded_.end()) return found->second;
+
+  if (!clip_) clip_ = std::make_unique<text::ClipEncoder>(bundle_.part(Component::clip), load_options());
+  if (!t5_) t5_ = std::make_unique<text::T5Encoder>(bundle_.part(Component::t5), load_options());
+  const auto ids = [](const std::vector<int64_t>& list) { return at::tensor(list, at::kLong).unsqueeze(0); };
+  flux::Conditioning cond;
+  cond.pooled_BP = clip_->encode(ids(tokens.clip)).pooled_BD;
+  const int layers = t5_->config().layers;
+  cond.text_BTE = t5_->encode(ids(tokens.t5), [&](int layer) { report(hooks, "text", layer, layers); });
+  return encoded_[key] = cond;
+}
+
+flux::Conditioning TextToImage::conditioning(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks) {
+  flux::Conditioning cond = encode(prompt, options, result, hooks);
+  cond.guidance = options.guidance.value_or(0);
+  cond.pooled_BP = cond.pooled_BP.expand({options.count, -1});
+  cond.text_BTE = cond.text_BTE.expand({options.count, -1, -1});
+  return cond;
+}
+
+void TextToImage::encode_ahead(const std::vector<GenerateOptions>& jobs, const GenerateHooks& hooks) {
+  const c10::InferenceMode inference;
+  for (const GenerateOptions& job : jobs) {
+    GenerateResult result = checked(job);
+    plan_ = plan_memory(bundle_, memory_request(result.used), available_memory(device_));
+    plan_.refuse_if_too_large();
+    encode(job.prompt, result.used, result, hooks);
+    if (result.used.true_cfg > 1) encode(job.negative_prompt, result.used, result, hooks);
+  }
+  release_encoders();
+}
+
+void TextToImage::release_encoders() {
+  clip_.reset();
+  t5_.reset();
+}
+
+void TextToImage::load_transformer(const GenerateHooks& hooks) {
+  if (transformer_) return;
+  report(hooks, "load", 0, 1);
+  transformer_ = std::make_unique<flux::FluxTransformer>(bundle_.part(Component::transformer), load_options());
+  report(hooks, "load", 1, 1);
+}
+
+void TextToImage::load_vae() {
+  if (!vae_) vae_ = std::make_unique<vae::Autoencoder>(bundle_.part(Component::vae), load_options());
+}
+
+image::RgbImage TextToImage::preview(const Tensor& clean_BLC, flux::LatentSize size) {
+  load_vae();
+  Tensor latent = flux::unpack(clean_BLC.narrow(0, 0, 1), size);
+  const int64_t longest = std::max(size.height, size.width);
+  if (longest > kPreviewSide) {
+    const auto scaled = [&](int64_t side) { return std::max<int64_t>(1, side * kPreviewSide / longest); };
+    latent = at::adaptive_avg_pool2d(latent, {scaled(size.height), scaled(size.width)});
+  }
+  return to_image(vae_->decode(latent.to(dtype_))[0]);
+}
+
+Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditioning& positive,
+                            std::optional<flux::Conditioning> negative, const GenerateHooks& hooks) {
+  const flux::LatentSize size = latent_size(options);
+  const Tensor noise = flux::noise(options.noise, *options.seed, options.count, size);
+  const Tensor start_BLC = flux::pack(noise).to(dtype_).to(device_);
+  report(hooks, "denoise", 0, options.steps);
+  const Tensor latents_BLC = flux::sample(
+      *transformer_, start_BLC, size,
+      {.sigmas = flux::schedule(bundle_.schedule, options.steps, size.tokens()),
+       .positive = positive,
+       .negative = std::move(negative),
+       .true_cfg = options.true_cfg,
+       .on_step =
+           [&](const flux::StepReport& step) {
+             report(hooks, "denoise", step.step, step.steps);
+             if (hooks.preview && step.step < step.steps) hooks.preview(step.step, preview(step.clean_BLC, size));
+           },
+       .cancel = hooks.cancel});
+  return flux::unpack(latents_BLC, size);
+}
+
+std::vector<image::RgbImage> TextToImage::decode(const Tensor& latents_BChw, const GenerateHooks& hooks) {
+  const c10::InferenceMode inference;
+  base::check(latents_BChw.dim() == 4 && latents_BChw.size(1) == vae_config_.latent_channels, ErrorKind::bad_input,
+              "latents of shape {} do not fit the VAE, expected [pictures, {}, height, width]",
+              files::shape_text(latents_BChw.sizes().vec()), vae_config_.latent_channels);
+  report(hooks, "decode", 0, latents_BChw.size(0));
+  load_vae();
+  const int64_t pixels = latents_BChw.size(2) * latents_BChw.size(3) * vae_config_.factor() * vae_config_.factor();
+  const bool tiled = vae_->decode_bytes(pixels) > available_memory(device_);
+  std::vector<image::RgbImage> images;
+  for (int64_t i = 0; i < latents_BChw.size(0); ++i) {
+    const Tensor one = latents_BChw.narrow(0, i, 1).to(dtype_).to(device_);
+    images.push_back(to_image((tiled ? vae_->decode_tiled(one, {}, hooks.cancel) : vae_->decode(one))[0]));
+    report(hooks, "decode", i + 1, latents_BChw.size(0));
+  }
+  return images;
+}
+
+GenerateResult TextToImage::generate(const GenerateOptions& options, const GenerateHooks& hooks) {
+  const c10::InferenceMode inference;
+  GenerateResult result = checked(options);
+  const GenerateOptions& used = result.used;
+  plan_ = plan_memory(bundle_, memory_request(used), available_memory(device_));
+  if (!transformer_) plan_.refuse_if_too_large();
+
+  const Stopwatch text;
+  const flux::Conditioning positive = conditioning(used.prompt, used, result, hooks);
+  std::optional<flux::Conditioning> negative;
+  if (used.true_cfg > 1) negative = conditioning(used.negative_prompt, used, result, hooks);
+  release_encoders();
+  result.seconds["text"] = text.seconds();
+
+  const Stopwatch load;
+  load_transformer(hooks);
+  result.seconds["load"] = load.seconds();
+
+  const Stopwatch sampling;
+  const Tensor latents_BChw = denoise(used, positive, std::move(negative), hooks);
+  result.seconds["denoise"] = sampling.seconds();
+  if (hooks.latents) {
+    Latents latents{.latents_BChw = latents_BChw, .seeds = {}};
+    for (int i = 0; i < used.count; ++i) latents.seeds.push_back(*used.seed + static_cast<uint64_t>(i));
+    hooks.latents(latents);
+  }
+
+  const Stopwatch decoding;
+  std::vector<image::RgbImage> images = decode(latents_BChw, hooks);
+  result.seconds["decode"] = decoding.seconds();
+  for (size_t i = 0; i < images.size(); ++i)
+    result.pictures.push_back({.image = std::move(images[i]), .seed = *used.seed + i});
+  result.peak_memory = peak_memory();
+  return result;
+}
+
+}  // namespace calotype::pipeline
