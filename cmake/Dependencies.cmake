@@ -1,9 +1,7 @@
 # One target per library that we use; a missing one is named with its Debian package.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
-if(NOT CALOTYPE_FUZZ)
-  include(FindLibTorch)
-endif()
+include(FindLibTorch)
 
 # calotype_library(NAME PACKAGE pkg-config-module): makes calotype::NAME.
 function(calotype_library name package module)
@@ -27,6 +25,4 @@ add_library(calotype::json ALIAS nlohmann_json::nlohmann_json)
 add_library(calotype_fmt INTERFACE)
 add_library(calotype::fmt ALIAS calotype_fmt)
 target_compile_definitions(calotype_fmt INTERFACE FMT_HEADER_ONLY=1)
-if(NOT CALOTYPE_FUZZ)
-  target_include_directories(calotype_fmt SYSTEM INTERFACE ${LIBTORCH_INCLUDE_DIR})
-endif()
+target_include_directories(calotype_fmt SYSTEM INTERFACE ${LIBTORCH_INCLUDE_DIR})

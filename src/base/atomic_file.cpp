@@ -24,6 +24,8 @@ ErrorKind kind_of(int error) {
     case ENOSPC:
     case EDQUOT:
     case ENAMETOOLONG:
+    case ELOOP:
+    case ENXIO:
     case EINVAL: return ErrorKind::bad_input;
     default: return ErrorKind::internal;
   }
@@ -90,8 +92,10 @@ void write_file(const fs::path& path, std::string_view bytes) {
 }
 
 std::string read_file(const fs::path& path, uint64_t limit) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Opening a FIFO that nobody writes to would wait for ever; a pipe with a writer is read to its end.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) fail_system("open", path);
+  ::fcntl(descriptor, F_SETFL, 0);
   std::string bytes;
   char buffer[1 << 16];
   ssize_t got = 0;

@@ -3,6 +3,15 @@
 #include "base/utf8.h"
 
 namespace calotype::base {
+namespace {
+
+/// Control characters of Latin-1, and those that break lines or turn the direction of writing.
+bool disturbs_a_line(char32_t code) {
+  return code < 0x20 || (code >= 0x7F && code < 0xA0) || (code >= 0x2028 && code <= 0x202E) ||
+         (code >= 0x2066 && code <= 0x2069);
+}
+
+}  // namespace
 
 std::string_view name(ErrorKind kind) {
   switch (kind) {
@@ -31,7 +40,7 @@ std::string printable(std::string_view text, size_t limit) {
   size_t i = 0;
   while (i < text.size() && out.size() < limit) {
     const Utf8Char c = decode_utf8(text, i);
-    if (c.valid && c.code >= 0x20 && c.code != 0x7f)
+    if (c.valid && !disturbs_a_line(c.code))
       out.append(text.substr(i, c.length));
     else
       for (size_t k = 0; k < c.length; ++k)

@@ -43,7 +43,8 @@ void check(bool condition, ErrorKind kind, fmt::format_string<Args...> format, A
     throw Error(kind, fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Foreign text made safe to show on one line: control characters and broken UTF-8 escaped, cut after `limit` bytes.
+/// Foreign text made safe to show on one line: control characters, those that turn the direction of writing and broken
+/// UTF-8 escaped, cut after about `limit` bytes.
 std::string printable(std::string_view text, size_t limit = 120);
 
 }  // namespace calotype::base

@@ -1,1 +1,43 @@
-int main(){}
+#include <CLI/CLI.hpp>
+
+#include <c10/util/Exception.h>
+
+#include <new>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/version.h"
+
+namespace {
+
+int report(std::string_view message, calotype::base::ErrorKind kind) {
+  fmt::print(stderr, "error: {}\n", message);
+  return calotype::base::exit_code(kind);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using calotype::base::ErrorKind;
+  CLI::App app{"Calotype: FLUX.1 pictures from text, on your own machine.", "calotype"};
+  app.set_version_flag("--version", std::string(calotype::cli::kProgramVersion));
+  app.require_subcommand(1);
+  calotype::cli::add_generate(app);
+  calotype::cli::add_decode(app);
+  calotype::cli::add_inspect(app);
+  // calotype::cli::add_convert(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const calotype::base::Error& error) {
+    return report(error.what(), error.kind());
+  } catch (const std::bad_alloc&) {
+    return report("out of memory; make the picture smaller or use a smaller model file", ErrorKind::out_of_memory);
+  } catch (const c10::Error& error) {
+    return report(error.what_without_backtrace(), ErrorKind::internal);
+  } catch (const std::exception& error) {
+    return report(error.what(), ErrorKind::internal);
+  }
+}

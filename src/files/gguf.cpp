@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 namespace calotype::files {
 namespace {
@@ -15,14 +16,22 @@ using base::printable;
 
 enum ValueType : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
 
+constexpr std::string_view kAlignmentKey = "general.alignment";
 constexpr uint64_t kMaxAlignment = 1 << 16;
 constexpr int kMaxArrayNesting = 4;
+constexpr uint32_t kMaxRank = 4;
+constexpr size_t kMaxName = 1024;
 constexpr uint64_t kMaxMetadataText = 1 << 16;  // longer strings (chat templates, …) are of no use here
+// The format has no limits. These bound the memory that a hostile header takes, which is ten times its bytes when it is
+// made of the shortest pairs and entries. A vocabulary of a language model has 10 MB.
+constexpr uint64_t kMaxHeader = 100'000'000;
+constexpr uint64_t kMaxPairs = 100'000, kMaxTensors = 1'000'000;
 
 // Walks the header; every read is checked against the end of the file.
 class HeaderReader {
  public:
-  HeaderReader(std::span<const std::byte> bytes, std::string_view source) : bytes_(bytes), source_(source) {}
+  HeaderReader(std::span<const std::byte> file, std::string_view source)
+      : bytes_(file.first(std::min<size_t>(file.size(), kMaxHeader))), source_(source) {}
 
   template <typename T>
   T number(std::string_view what) {
@@ -35,10 +44,26 @@ class HeaderReader {
 
   std::string_view text(std::string_view what) {
     const auto length = number<uint64_t>(what);
-    need(length, what);
-    const std::string_view out(reinterpret_cast<const char*>(bytes_.data()) + at_, length);
-    at_ += length;
+    const char* begin = reinterpret_cast<const char*>(bytes_.data()) + at_;
+    skip(length, what);
+    return {begin, length};
+  }
+
+  /// Text that will be shown or written elsewhere, with which broken UTF-8 could not be done.
+  std::string_view valid_text(std::string_view what) {
+    const std::string_view out = text(what);
+    if (const auto broken = base::first_broken_utf8(out))
+      corrupt("{} is not valid UTF-8 at byte {}", printable(what), at_ - out.size() + *broken);
     return out;
+  }
+
+  /// How many items a list has, each of at least `each` bytes.
+  uint64_t count(std::string_view what, uint64_t each) {
+    const auto claimed = number<uint64_t>(what);
+    if (claimed > left() / each)
+      corrupt("{} claims {} items, for which {} bytes are left; the file is damaged or cut short", printable(what),
+              claimed, left());
+    return claimed;
   }
 
   void skip(uint64_t count, std::string_view what) {
@@ -57,8 +82,9 @@ class HeaderReader {
  private:
   void need(uint64_t count, std::string_view what) const {
     if (count > left())
-      corrupt("the header ends inside {} (byte {}: {} more bytes needed, {} left); the file is damaged or cut short",
-              printable(what), at_, count, left());
+      corrupt("the {} inside {} (byte {}: {} more bytes needed, {} left); the file is damaged or cut short",
+              bytes_.size() == kMaxHeader ? "header reaches its limit of 100 MB" : "header ends", printable(what), at_,
+              count, left());
   }
 
   std::span<const std::byte> bytes_;
@@ -79,20 +105,26 @@ uint64_t scalar_bytes(const HeaderReader& in, uint32_t type, std::string_view ke
 void skip_array(HeaderReader& in, std::string_view key, int nesting) {
   if (nesting > kMaxArrayNesting) in.corrupt("key {} nests arrays more than {} deep", printable(key), kMaxArrayNesting);
   const auto type = in.number<uint32_t>(key);
-  const auto count = in.number<uint64_t>(key);
   if (type != string && type != array) {
     const uint64_t each = scalar_bytes(in, type, key);
-    if (count > in.left() / each) in.corrupt("key {} claims {} elements, the file is too short", printable(key), count);
-    in.skip(count * each, key);
+    in.skip(in.count(key, each) * each, key);
     return;
   }
-  if (count > in.left() / 8) in.corrupt("key {} claims {} elements, the file is too short", printable(key), count);
+  const uint64_t count = in.count(key, sizeof(uint64_t));
   for (uint64_t i = 0; i < count; ++i) {
     if (type == string)
       in.text(key);
     else
       skip_array(in, key, nesting + 1);
   }
+}
+
+/// At most kMaxMetadataText bytes of valid UTF-8, cut between characters.
+std::string_view beginning(std::string_view text) {
+  if (text.size() <= kMaxMetadataText) return text;
+  size_t end = kMaxMetadataText;
+  while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
 }
 
 std::string scalar_text(HeaderReader& in, uint32_t type, std::string_view key) {
@@ -108,28 +140,46 @@ std::string scalar_text(HeaderReader& in, uint32_t type, std::string_view key) {
     case i64: return fmt::to_string(in.number<int64_t>(key));
     case f64: return fmt::to_string(in.number<double>(key));
     case boolean: return in.number<uint8_t>(key) ? "true" : "false";
-    default: return std::string(in.text(key).substr(0, kMaxMetadataText));
+    case string: return std::string(beginning(in.valid_text(key)));
+    default: scalar_bytes(in, type, key);  // refuses unknown types
   }
+  return "";
 }
 
-uint64_t alignment_of(const HeaderReader& in, uint32_t type, const std::string& text) {
-  if (type != u32) in.corrupt("general.alignment has value type {}, expected 4 (u32)", type);
+/// One key-value pair; of arrays only the key.
+std::pair<std::string, std::optional<std::string>> read_pair(HeaderReader& in) {
+  std::string key(in.valid_text("a key"));
+  if (key.empty() || key.size() > kMaxMetadataText)
+    in.corrupt("a key has {} bytes, expected 1 to {}", key.size(), kMaxMetadataText);
+  const auto type = in.number<uint32_t>(key);
+  if (key == kAlignmentKey && type != u32)
+    in.corrupt("{} has value type {}, expected 4 (u32)", kAlignmentKey, type);
+  if (type != array) {
+    std::string text = scalar_text(in, type, key);
+    return {std::move(key), std::move(text)};
+  }
+  skip_array(in, key, 1);
+  return {std::move(key), std::nullopt};
+}
+
+uint64_t alignment_of(const HeaderReader& in, const std::string& text) {
   const uint64_t alignment = std::stoull(text);
   if (!std::has_single_bit(alignment) || alignment < 8 || alignment > kMaxAlignment)
-    in.corrupt("general.alignment is {}, expected a power of two from 8 to {}", alignment, kMaxAlignment);
+    in.corrupt("{} is {}, expected a power of two from 8 to {}", kAlignmentKey, alignment, kMaxAlignment);
   return alignment;
 }
 
 TensorEntry read_entry(HeaderReader& in, std::string_view source) {
-  TensorEntry entry{.name = std::string(in.text("a tensor's name"))};
-  if (entry.name.empty() || entry.name.size() > 1024)
-    in.corrupt("a tensor's name has {} bytes, expected 1 to 1024", entry.name.size());
+  TensorEntry entry{.name = std::string(in.valid_text("a tensor's name"))};
+  if (entry.name.empty() || entry.name.size() > kMaxName)
+    in.corrupt("a tensor's name has {} bytes, expected 1 to {}", entry.name.size(), kMaxName);
   const auto rank = in.number<uint32_t>(entry.name);
-  if (rank > 8) in.corrupt("tensor {} has {} dimensions, expected at most 4", printable(entry.name), rank);
+  if (rank > kMaxRank)
+    in.corrupt("tensor {} has {} dimensions, expected at most {}", printable(entry.name), rank, kMaxRank);
   for (uint32_t i = 0; i < rank; ++i) {
     const auto extent = in.number<uint64_t>(entry.name);
     if (extent == 0 || extent > static_cast<uint64_t>(INT64_MAX))
-      in.corrupt("tensor {} has a dimension of {}", printable(entry.name), extent);
+      in.corrupt("tensor {} has a dimension of {}, expected 1 to 2^63 - 1", printable(entry.name), extent);
     entry.shape.insert(entry.shape.begin(), static_cast<int64_t>(extent));
   }
   const auto number = in.number<uint32_t>(entry.name);
@@ -157,14 +207,27 @@ void place_entries(const HeaderReader& in, std::vector<TensorEntry>& entries, ui
   uint64_t end = 0;
   for (TensorEntry& entry : entries) {
     if (entry.offset % alignment != 0)
-      in.corrupt("tensor {} starts at {}, no multiple of {}", printable(entry.name), entry.offset, alignment);
-    if (entry.offset < end) in.corrupt("tensor {} overlaps the one before it", printable(entry.name));
+      in.corrupt("tensor {} starts at data byte {}, expected a multiple of {}", printable(entry.name), entry.offset,
+                 alignment);
+    if (entry.offset < end)
+      in.corrupt("tensor {} starts at data byte {}, but the tensor before it ends at {}; they overlap",
+                 printable(entry.name), entry.offset, end);
     if (entry.offset > available || entry.size > available - entry.offset)
-      in.corrupt("tensor {} needs {} bytes at {} of the data, which has {}; the file was cut short",
+      in.corrupt("tensor {} needs {} bytes at data byte {}, the file has {} bytes of data; it was cut short",
                  printable(entry.name), entry.size, entry.offset, available);
     end = entry.offset + entry.size;
     entry.offset += data;
   }
+}
+
+/// What other containers may hold and this one may not.
+void check_writable(const TensorEntry& entry) {
+  const bool fits = !entry.name.empty() && entry.name.size() <= kMaxName && entry.shape.size() <= kMaxRank &&
+                    entry.size > 0 && traits(entry.type).ggml >= 0;
+  base::check(fits, ErrorKind::unsupported,
+              "tensor {} of shape {} and type {} does not fit into GGUF, which takes names of 1 to {} bytes, up to {} "
+              "dimensions, none of them 0, and no 8-bit floats",
+              printable(entry.name), shape_text(entry.shape), name(entry.type), kMaxName, kMaxRank);
 }
 
 template <typename T>
@@ -183,38 +246,40 @@ TensorTable parse_gguf(std::span<const std::byte> bytes, std::string_view source
   HeaderReader in(bytes, source);
   in.skip(4, "the signature");
   const auto version = in.number<uint32_t>("the version");
-  base::check(version == 3 || version == 2, ErrorKind::unsupported,
-              "{}: GGUF version {}, expected 3 (little-endian)", source, version);
-  const auto tensor_count = in.number<uint64_t>("the number of tensors");
-  const auto pair_count = in.number<uint64_t>("the number of key-value pairs");
+  const bool turned = version >= 1 << 24;  // 1, 2 or 3 with its bytes in the other order
+  base::check(version == 3 || version == 2, ErrorKind::unsupported, "{}: GGUF version {}, expected 3 (little-endian)",
+              source, turned ? "of the other byte order (big-endian)" : fmt::to_string(version));
+  // The shortest entry and pair: lengths, types, an offset, a byte.
+  const auto tensor_count = in.count("the list of tensors", 8 + 4 + 4 + 8);
+  const auto pair_count = in.count("the list of key-value pairs", 8 + 4 + 1);
+  if (tensor_count > kMaxTensors || pair_count > kMaxPairs)
+    in.corrupt("it has {} tensors and {} key-value pairs, above the limits of {} and {}", tensor_count, pair_count,
+               kMaxTensors, kMaxPairs);
 
   TensorTable table;
-  uint64_t alignment = kGgufAlignment;
+  std::set<std::string> keys, names;
   for (uint64_t i = 0; i < pair_count; ++i) {
-    const std::string key(in.text("a key"));
-    if (key.empty() || key.size() > kMaxMetadataText) in.corrupt("a key has {} bytes", key.size());
-    const auto type = in.number<uint32_t>(key);
-    if (type == array) {
-      skip_array(in, key, 1);
-      continue;
-    }
-    if (type != string) scalar_bytes(in, type, key);  // refuses unknown types
-    std::string text = scalar_text(in, type, key);
-    if (key == "general.alignment") alignment = alignment_of(in, type, text);
-    table.metadata[key] = std::move(text);
+    auto [key, text] = read_pair(in);
+    if (!keys.insert(key).second) in.corrupt("key {} appears twice", printable(key));
+    if (text) table.metadata[key] = *std::move(text);
   }
+  const auto alignment = table.metadata.find(std::string(kAlignmentKey));
+  const uint64_t multiple = alignment == table.metadata.end() ? kGgufAlignment : alignment_of(in, alignment->second);
 
-  std::set<std::string> names;
   for (uint64_t i = 0; i < tensor_count; ++i) {
     table.entries.push_back(read_entry(in, source));
     const std::string& added = table.entries.back().name;
     if (!names.insert(added).second) in.corrupt("tensor {} appears twice", printable(added));
   }
-  place_entries(in, table.entries, bytes.size(), alignment);
+  place_entries(in, table.entries, bytes.size(), multiple);
   return table;
 }
 
 std::string make_gguf_header(TensorTable& table) {
+  for (const TensorEntry& entry : table.entries) check_writable(entry);
+  std::erase_if(table.metadata, [](const auto& pair) {
+    return pair.first.empty() || pair.first.size() > kMaxMetadataText || pair.first == kAlignmentKey;
+  });
   std::string out = "GGUF";
   put<uint32_t>(out, 3);
   put<uint64_t>(out, table.entries.size());

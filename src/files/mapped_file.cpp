@@ -26,6 +26,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
     address = ::mmap(nullptr, static_cast<size_t>(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0);
   const int error = errno;
   ::close(descriptor);
+  base::check(!S_ISDIR(status.st_mode), ErrorKind::bad_input, "{}: is a folder, expected a file", path.string());
   base::check(S_ISREG(status.st_mode), ErrorKind::bad_input, "{}: not an ordinary file", path.string());
   base::check(status.st_size > 0, ErrorKind::corrupt_file, "{}: the file is empty", path.string());
   base::check(address != MAP_FAILED, ErrorKind::internal, "{}: cannot map: {}", path.string(), std::strerror(error));

@@ -16,22 +16,33 @@ struct Signature {
   std::string_view start, meaning;
 };
 
+constexpr std::string_view kArchive = "a zip archive or PyTorch pickle (.ckpt, .pt, .bin); convert it to safetensors first";
+constexpr std::string_view kPickle =
+    "a Python pickle; it could run code when opened and is refused, convert it to safetensors first";
+constexpr std::string_view kWebPage = "a web page, so the download went wrong (is the model gated, and are you signed in?)";
+
 // What users pass by mistake: downloads that are no model, and formats that can run code when opened.
 constexpr Signature kForeign[] = {
-    {"PK\x03\x04", "a zip archive or PyTorch pickle (.ckpt, .pt, .bin); convert it to safetensors first"},
-    {"\x80\x02", "a Python pickle; it could run code when opened and is refused, convert it to safetensors first"},
-    {"\x80\x04", "a Python pickle; it could run code when opened and is refused, convert it to safetensors first"},
+    {"PK\x03\x04", kArchive},
+    {"\x80\x02", kPickle},
+    {"\x80\x03", kPickle},
+    {"\x80\x04", kPickle},
+    {"\x80\x05", kPickle},
     {"version https://git-lfs", "a Git LFS pointer, not the model itself; fetch it with `git lfs pull`"},
-    {"<!", "a web page, so the download went wrong (is the model gated, and are you signed in?)"},
-    {"<html", "a web page, so the download went wrong (is the model gated, and are you signed in?)"},
+    {"<!", kWebPage},
+    {"<html", kWebPage},
+    {"<HTML", kWebPage},
+    {"<?xml", kWebPage},
+    {"Access to model", "a hub's refusal; accept the model's licence there and sign in to download it"},
+    {"Entry not found", "a hub's error message; the file does not exist there"},
     {"\x89PNG", "a PNG picture"},
     {"\xFF\xD8\xFF", "a JPEG picture"},
     {"\x1F\x8B", "a gzip archive; unpack it first"},
-    {"Entry not found", "a hub's error message; the file does not exist there"},
     {"{", "a JSON text"},
 };
 
 void refuse_foreign(std::string_view start, const std::filesystem::path& path) {
+  start.remove_prefix(std::min(start.find_first_not_of(" \t\r\n"), start.size()));
   for (const Signature& foreign : kForeign)
     base::check(!start.starts_with(foreign.start), ErrorKind::unsupported,
                 "{}: this is {}; expected safetensors or GGUF", path.string(), foreign.meaning);
@@ -66,7 +77,8 @@ TensorFile open_tensor_file(const std::filesystem::path& path) {
     out.container = Container::gguf;
     table = parse_gguf(file->bytes(), path.string());
   } else {
-    refuse_foreign(start, path);
+    // A safetensors file starts with its header's length, which may be any signature: 640 bytes are those of a pickle.
+    if (!looks_like_safetensors(file->bytes())) refuse_foreign(start, path);
     table = parse_safetensors(file->bytes(), path.string());
   }
   out.metadata = std::move(table.metadata);

@@ -131,10 +131,7 @@ Opened open_picture(Bytes bytes, std::string_view source, const DecodeOptions& o
   check(format.has_value(), ErrorKind::bad_input,
         "{}: not a picture (starts with \"{}\"), expected PNG, JPEG, WebP, TIFF, GIF, HEIC or AVIF", source,
         base::printable(as_text(bytes).substr(0, 16)));
-  // libpng unpacks up to 1000 texts of 7 MB each before it comes to the pixels: half a minute for a file of 7 MB.
-  constexpr size_t kMaxPngTexts = 100;
-  check(format != Format::png || count_png_texts(as_text(bytes)) <= kMaxPngTexts, ErrorKind::bad_input,
-        "{}: carries more than {} texts; save the picture anew without them", source, kMaxPngTexts);
+  if (format == Format::png) check_png(as_text(bytes), source);
   VipsImage* image = nullptr;
   const int failed = row(*format).load(const_cast<std::byte*>(bytes.data()), bytes.size(), &image, "access",
                                        VIPS_ACCESS_SEQUENTIAL, "fail_on", VIPS_FAIL_ON_ERROR, nullptr);
@@ -168,6 +165,7 @@ Picture to_srgb(const Picture& colours, std::string_view source) {
     Picture out = try_step(vips_icc_transform, colours, "srgb", "embedded", TRUE, "depth", 8, "intent",
                            VIPS_INTENT_RELATIVE, "black_point_compensation", TRUE);
     if (out && out->Bands == 3) return out;
+    vips_error_clear();  // or a later failure would be explained with the profile
   }
   return step(source, vips_cast, step(source, vips_colourspace, colours, VIPS_INTERPRETATION_sRGB), VIPS_FORMAT_UCHAR);
 }
@@ -191,7 +189,7 @@ Picture to_srgb_and_alpha(const Picture& in, std::string_view source) {
   return Picture(joined);
 }
 
-/// Row of `from.width()` pixels with `bands` bytes each to three bytes each.
+/// One row of three bands, or of four whose last is alpha.
 void flatten_row(const uint8_t* from, std::span<uint8_t> to, size_t bands, const std::array<uint8_t, 3>& background) {
   if (bands == 3) {
     std::copy_n(from, to.size(), to.data());
@@ -208,6 +206,7 @@ RgbImage flattened_pixels(const Picture& in, std::string_view what, const std::a
   const size_t row_bytes = static_cast<size_t>(in->Xsize) * 3;
   RgbImage out{in->Xsize, in->Ysize, std::vector<uint8_t>(row_bytes * static_cast<size_t>(in->Ysize))};
   const Region region(vips_region_new(in.get()));
+  first_warning.clear();  // those about the header explain nothing from here on
   for (int top = 0; top < out.height; top += kStrip) {
     const VipsRect strip{0, top, out.width, std::min(kStrip, out.height - top)};
     if (vips_region_prepare(region.get(), &strip) != 0) fail_in_libvips(ErrorKind::corrupt_file, what);
@@ -264,8 +263,8 @@ std::string encoded(const RgbImage& image, const EncodeOptions& options) {
 
 void check_encodable(const RgbImage& image, const EncodeOptions& options) {
   check_image(image);
-  check(options.quality >= 1 && options.quality <= 100, ErrorKind::bad_input, "picture quality is {}, expected 1 to 100",
-        options.quality);
+  check(options.quality >= 1 && options.quality <= 100, ErrorKind::bad_input,
+        "picture quality is {}, expected 1 to 100", options.quality);
   const auto limit = [&]() -> int {
     switch (options.format) {
       case Format::png: return VIPS_MAX_COORD;

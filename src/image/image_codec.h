@@ -3,8 +3,9 @@
 //   RgbImage photo = decode("IMG_0042.HEIC");
 //   base::write_file("out.webp", encode(photo, {.format = Format::webp, .quality = 80}));
 //
-// Thread-safe; the first call starts libvips (once per process, about 20 ms) with its caches off, its warnings
-// discarded and every loader blocked that libvips calls unfit for foreign files (SVG, PDF, ImageMagick, …).
+// Thread-safe; the first call starts libvips (once per process, about 20 ms) with its caches off, its warnings kept off
+// stderr and every loader blocked that libvips calls unfit for foreign files (SVG, PDF, ImageMagick, …). One part still
+// prints: dav1d, which decodes AVIF, complains about damaged streams on stderr and offers no switch through libvips.
 #pragma once
 
 #include <array>

@@ -108,10 +108,11 @@ std::string tiff_directory(const std::vector<Tag>& tags, size_t offset) {
   return entries + big_endian(0, 4) + values;
 }
 
-/// EXIF block of at most about `limit` bytes, "" when it would be empty. Big-endian throughout: readers disagree
+/// EXIF block of at most `limit` bytes, "" when it would be empty. Big-endian throughout: readers disagree
 /// whether UserComment follows the block's byte order or is always UTF-16BE, and this satisfies both.
 std::string exif_block(const Metadata& metadata, size_t limit) {
-  constexpr size_t kHeader = 8, kFrame = 200;  // kFrame is more than the directories take
+  constexpr size_t kFrame = 200;  // more than header and directories take
+  const std::string header("MM\0*\0\0\0\x08", 8);
   std::vector<Tag> main, exif;
   if (!metadata.software.empty()) {
     const std::string text = metadata.software + '\0';
@@ -125,12 +126,11 @@ std::string exif_block(const Metadata& metadata, size_t limit) {
     main.push_back({0x8769, 4, 1, big_endian(0, 4)});
   }
   if (main.empty()) return "";
-  if (!exif.empty()) {  // the size of a directory does not depend on its values
-    const size_t exif_at = kHeader + tiff_directory(main, kHeader).size();
-    main.back().value = big_endian(static_cast<uint32_t>(exif_at), 4);
-    return std::string("MM\0*\0\0\0\x08", kHeader) + tiff_directory(main, kHeader) + tiff_directory(exif, exif_at);
-  }
-  return std::string("MM\0*\0\0\0\x08", kHeader) + tiff_directory(main, kHeader);
+  if (exif.empty()) return header + tiff_directory(main, header.size());
+  // Where the second directory starts is a value of the first, whose size does not depend on its values.
+  const size_t exif_at = header.size() + tiff_directory(main, header.size()).size();
+  main.back().value = big_endian(static_cast<uint32_t>(exif_at), 4);
+  return header + tiff_directory(main, header.size()) + tiff_directory(exif, exif_at);
 }
 
 std::string jpeg_segment(std::string_view prefix, std::string_view body) {
@@ -202,9 +202,9 @@ std::string jpeg_with_metadata(std::string_view jpeg, const Metadata& metadata) 
   check(jpeg.size() > 20 && jpeg.starts_with("\xFF\xD8\xFF"), ErrorKind::internal, "not an encoded JPEG");
   // After the JFIF segment, which has to be the first one; its length is the fifth and sixth byte.
   const bool jfif = jpeg[3] == '\xE0';
-  const size_t at = jfif ? 4 + static_cast<size_t>(static_cast<unsigned char>(jpeg[4]) << 8 |
-                                                   static_cast<unsigned char>(jpeg[5]))
-                         : 2;
+  const size_t at =
+      jfif ? 4 + static_cast<size_t>(static_cast<unsigned char>(jpeg[4]) << 8 | static_cast<unsigned char>(jpeg[5]))
+           : 2;
   check(at < jpeg.size(), ErrorKind::internal, "not an encoded JPEG");
   std::string out(jpeg.substr(0, at));
   out += jpeg_segment(kExif, exif_block(clean, kSegment - kExif.size()));

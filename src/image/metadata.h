@@ -1,11 +1,14 @@
 // What a generated picture says about itself: the settings that made it, for people and programs, and that a model made
 // it. One Metadata goes into PNG (png_metadata.h), JPEG and WebP (here) in the places where other programs look.
 //
-//   | field        | PNG                    | JPEG and WebP                                              |
-//   | parameters   | text `parameters`      | EXIF UserComment, "UNICODE\0" + UTF-16BE                   |
-//   | settings_json| text `calotype`        | XMP property `settings` of namespace kSettingsNamespace    |
-//   | software     | text `Software`        | EXIF Software                                              |
-//   | ai_generated | XMP Iptc4xmpExt:DigitalSourceType = trainedAlgorithmicMedia, in every format        |
+//   const Metadata made{.parameters = "a lighthouse\nSteps: 4", .settings_json = R"({"seed":7})", .software =
+//   "Calotype"}; std::string bytes = encode(picture, {.format = Format::jpeg, .metadata = made});
+//
+//   field           in PNG              in JPEG and WebP
+//   parameters      text `parameters`   EXIF UserComment, "UNICODE\0" + UTF-16BE
+//   settings_json   text `calotype`     XMP property `settings` of kSettingsNamespace
+//   software        text `Software`     EXIF Software
+//   ai_generated    XMP property Iptc4xmpExt:DigitalSourceType = kAiGenerated, everywhere
 //
 // Pure functions, any thread.
 #pragma once

@@ -17,9 +17,9 @@ using base::check;
 using base::ErrorKind;
 
 constexpr std::string_view kSignature = "\x89PNG\r\n\x1a\n";
-constexpr size_t kFrame = 12;                       // length, type and checksum around a chunk's data
-constexpr size_t kHeaderEnd = 8 + kFrame + 13;      // signature and IHDR
-constexpr size_t kMaxUnpacked = size_t{1} << 20;    // all compressed texts of a file together
+constexpr size_t kFrame = 12;                     // length, type and checksum around a chunk's data
+constexpr size_t kHeaderEnd = 8 + kFrame + 13;    // signature and IHDR
+constexpr size_t kMaxUnpacked = size_t{1} << 20;  // all compressed texts of a file together
 
 std::string big_endian(uint32_t value) {
   std::string out;
@@ -64,20 +64,34 @@ std::string latin1_to_utf8(std::string_view text) {
 }
 
 struct Chunk {
+  size_t at;  ///< byte where it starts
   std::string_view type, data;
-  uint32_t checksum;  ///< as the file states it
-  size_t end;         ///< where the next chunk starts
+  std::string_view checked;  ///< what the checksum covers
+  uint32_t checksum;         ///< as the file states it
 };
 
 bool is_text(std::string_view type) { return type == "tEXt" || type == "zTXt" || type == "iTXt"; }
 
-/// The chunk that starts at byte `at`, nothing when it does not fit into the file.
-std::optional<Chunk> chunk_at(std::string_view png, size_t at) {
-  if (at > png.size() || png.size() - at < kFrame) return std::nullopt;
-  const size_t length = read_big_endian(png.substr(at));
-  if (length > png.size() - at - kFrame) return std::nullopt;
-  return Chunk{png.substr(at + 4, 4), png.substr(at + 8, length), read_big_endian(png.substr(at + 8 + length)),
-               at + kFrame + length};
+/// The chunks up to IEND; corrupt_file when one does not fit into the file.
+template <typename Use>
+void for_each_chunk(std::string_view png, std::string_view source, Use use) {
+  check(png.starts_with(kSignature), ErrorKind::corrupt_file, "{}: not a PNG file (starts with \"{}\")", source,
+        base::printable(png.substr(0, 16)));
+  for (size_t at = kSignature.size(); at < png.size();) {
+    const size_t left = png.size() - at;
+    const size_t length = left >= kFrame ? read_big_endian(png.substr(at)) : 0;
+    check(left >= kFrame && length <= left - kFrame, ErrorKind::corrupt_file,
+          "{}: damaged or incomplete PNG: the chunk at byte {} needs {} bytes, the file has {} left", source, at,
+          length + kFrame, left);
+    const Chunk chunk{.at = at,
+                      .type = png.substr(at + 4, 4),
+                      .data = png.substr(at + 8, length),
+                      .checked = png.substr(at + 4, 4 + length),
+                      .checksum = read_big_endian(png.substr(at + 8 + length))};
+    use(chunk);
+    if (chunk.type == "IEND") break;
+    at += kFrame + length;
+  }
 }
 
 struct InflateEnd {
@@ -148,37 +162,29 @@ std::string png_with_metadata(std::string_view png, const Metadata& metadata) {
   return out.append(png.substr(kHeaderEnd));
 }
 
-std::map<std::string, std::string, std::less<>> png_texts(std::string_view png, std::string_view source) {
-  check(png.starts_with(kSignature), ErrorKind::corrupt_file, "{}: not a PNG file (starts with \"{}\")", source,
-        base::printable(png.substr(0, 16)));
-  std::map<std::string, std::string, std::less<>> texts;
-  size_t budget = kMaxUnpacked;
-  for (size_t at = kSignature.size(); at < png.size();) {
-    const std::optional<Chunk> chunk = chunk_at(png, at);
-    check(chunk.has_value(), ErrorKind::corrupt_file,
-          "{}: the PNG chunk at byte {} does not fit into the file; it is cut off or damaged", source, at);
-    if (is_text(chunk->type)) {
-      check(checksum(png.substr(at + 4, 4 + chunk->data.size())) == chunk->checksum, ErrorKind::corrupt_file,
-            "{}: wrong checksum of the PNG chunk at byte {}; the file is damaged", source, at);
-      std::string_view rest = chunk->data;
-      const std::optional<std::string_view> keyword = take_field(rest);
-      if (keyword && !keyword->empty() && keyword->size() <= 79 && rest.size() <= kMaxText)
-        if (std::optional<std::string> text = text_of(chunk->type, rest, budget))
-          texts.insert_or_assign(latin1_to_utf8(*keyword), std::move(*text));
-    }
-    if (chunk->type == "IEND") break;
-    at = chunk->end;
-  }
-  return texts;
+void check_png(std::string_view png, std::string_view source) {
+  constexpr int kMaxTexts = 100;
+  int texts = 0;
+  for_each_chunk(png, source, [&](const Chunk& chunk) { texts += is_text(chunk.type); });
+  check(texts <= kMaxTexts, ErrorKind::bad_input, "{}: carries {} texts, at most {} are read; save the picture anew",
+        source, texts, kMaxTexts);
 }
 
-size_t count_png_texts(std::string_view png) {
-  size_t count = 0, at = kSignature.size();
-  while (const std::optional<Chunk> chunk = chunk_at(png, at)) {
-    count += is_text(chunk->type);
-    at = chunk->end;
-  }
-  return count;
+std::map<std::string, std::string, std::less<>> png_texts(std::string_view png, std::string_view source) {
+  check_png(png, source);  // few texts: each compressed one, however short, costs a buffer of kMaxUnpacked
+  std::map<std::string, std::string, std::less<>> texts;
+  size_t budget = kMaxUnpacked;
+  for_each_chunk(png, source, [&](const Chunk& chunk) {
+    if (!is_text(chunk.type)) return;
+    check(checksum(chunk.checked) == chunk.checksum, ErrorKind::corrupt_file,
+          "{}: wrong checksum of the PNG chunk at byte {}; the file is damaged", source, chunk.at);
+    std::string_view rest = chunk.data;
+    const std::optional<std::string_view> keyword = take_field(rest);
+    if (!keyword || keyword->empty() || keyword->size() > 79 || rest.size() > kMaxText) return;
+    if (std::optional<std::string> text = text_of(chunk.type, rest, budget))
+      texts.insert_or_assign(latin1_to_utf8(*keyword), std::move(*text));
+  });
+  return texts;
 }
 
 }  // namespace calotype::image

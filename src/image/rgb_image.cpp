@@ -42,7 +42,8 @@ Taps lanczos_taps(int in, int out) {
     const int first = std::max(0, static_cast<int>(center - reach + 0.5));
     const int count = std::min(in, static_cast<int>(center + reach + 0.5)) - first;
     double sum = 0;
-    for (int k = 0; k < count; ++k) sum += exact[static_cast<size_t>(k)] = lanczos((first + k - center + 0.5) / widened);
+    for (int k = 0; k < count; ++k)
+      sum += exact[static_cast<size_t>(k)] = lanczos((first + k - center + 0.5) / widened);
     int32_t* weights = taps.weights.data() + static_cast<size_t>(i) * taps.stride;
     for (int k = 0; k < count; ++k)
       weights[k] = static_cast<int32_t>(std::lround(exact[static_cast<size_t>(k)] / sum * (1 << kWeightBits)));
@@ -75,7 +76,7 @@ RgbImage resized_across(const RgbImage& in, int width) {
     const uint8_t* row = in.pixels.data() + y * row_bytes(in);
     for (size_t x = 0; x < static_cast<size_t>(width); ++x) {
       const int32_t* weights = taps.weights.data() + x * taps.stride;
-      const uint8_t* from = row + taps.first[x] * 3;
+      const uint8_t* from = row + static_cast<size_t>(taps.first[x]) * 3;
       int32_t red = kHalf, green = kHalf, blue = kHalf;
       for (int k = 0; k < taps.count[x]; ++k, from += 3) {
         red += weights[k] * from[0];
@@ -146,8 +147,9 @@ RgbImage resized_to_fill(const RgbImage& image, int width, int height) {
     return static_cast<int>(std::clamp<long>(std::lround(other * ratio), 1, limit));
   };
   const double ratio = static_cast<double>(width) / height;
-  return resized(center_cropped(image, side(image.height, ratio, image.width), side(image.width, 1 / ratio, image.height)),
-                 width, height);
+  return resized(
+      center_cropped(image, side(image.height, ratio, image.width), side(image.width, 1 / ratio, image.height)), width,
+      height);
 }
 
 }  // namespace calotype::image

@@ -117,9 +117,9 @@ void take_parts(ModelBundle& bundle, const std::vector<FileGroup>& groups) {
   for (const FileGroup& group : groups) {
     for (const auto& [component, index] : group.checkpoint.parts) {
       if (bundle.parts.contains(component) && !taken.contains(component)) continue;
-      base::check(!taken.contains(component), ErrorKind::conflict,
-                  "{} and {} both hold a {}; name the one to use with {} FILE", taken[component].string(),
-                  group.path.string(), weights::name(component), supply(component).option);
+      if (const auto other = taken.find(component); other != taken.end())
+        base::fail(ErrorKind::conflict, "{} and {} both hold a {}; name the one to use with {} FILE", other->second.string(),
+                   group.path.string(), weights::name(component), supply(component).option);
       taken[component] = group.path;
       bundle.parts[component] = index;
     }

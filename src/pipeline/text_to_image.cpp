@@ -64,6 +64,24 @@ uint64_t random_seed() {
 
 }  // namespace
 
+std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const Tensor& latents_BChw, const GenerateHooks& hooks) {
+  const c10::InferenceMode inference;
+  const vae::AutoencoderConfig& config = vae.config();
+  base::check(latents_BChw.dim() == 4 && latents_BChw.size(1) == config.latent_channels, ErrorKind::bad_input,
+              "latents of shape {} do not fit the VAE, expected [pictures, {}, height, width]",
+              files::shape_text(latents_BChw.sizes().vec()), config.latent_channels);
+  report(hooks, "decode", 0, latents_BChw.size(0));
+  const int64_t pixels = latents_BChw.size(2) * latents_BChw.size(3) * config.factor() * config.factor();
+  const bool tiled = vae.decode_bytes(pixels) > available_memory(vae.device());
+  std::vector<image::RgbImage> images;
+  for (int64_t i = 0; i < latents_BChw.size(0); ++i) {
+    const Tensor one = latents_BChw.narrow(0, i, 1).to(vae.device(), vae.dtype());
+    images.push_back(to_image((tiled ? vae.decode_tiled(one, {}, hooks.cancel) : vae.decode(one))[0]));
+    report(hooks, "decode", i + 1, latents_BChw.size(0));
+  }
+  return images;
+}
+
 TextToImage::TextToImage(ModelBundle bundle, RuntimeOptions options)
     : bundle_(std::move(bundle)), device_(options.device), vae_config_(vae::autoencoder_config(bundle_.part(Component::vae))) {
   const flux::TransformerConfig config = bundle_.transformer();
@@ -218,24 +236,6 @@ Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditio
   return flux::unpack(latents_BLC, size);
 }
 
-std::vector<image::RgbImage> TextToImage::decode(const Tensor& latents_BChw, const GenerateHooks& hooks) {
-  const c10::InferenceMode inference;
-  base::check(latents_BChw.dim() == 4 && latents_BChw.size(1) == vae_config_.latent_channels, ErrorKind::bad_input,
-              "latents of shape {} do not fit the VAE, expected [pictures, {}, height, width]",
-              files::shape_text(latents_BChw.sizes().vec()), vae_config_.latent_channels);
-  report(hooks, "decode", 0, latents_BChw.size(0));
-  load_vae();
-  const int64_t pixels = latents_BChw.size(2) * latents_BChw.size(3) * vae_config_.factor() * vae_config_.factor();
-  const bool tiled = vae_->decode_bytes(pixels) > available_memory(device_);
-  std::vector<image::RgbImage> images;
-  for (int64_t i = 0; i < latents_BChw.size(0); ++i) {
-    const Tensor one = latents_BChw.narrow(0, i, 1).to(dtype_).to(device_);
-    images.push_back(to_image((tiled ? vae_->decode_tiled(one, {}, hooks.cancel) : vae_->decode(one))[0]));
-    report(hooks, "decode", i + 1, latents_BChw.size(0));
-  }
-  return images;
-}
-
 GenerateResult TextToImage::generate(const GenerateOptions& options, const GenerateHooks& hooks) {
   const c10::InferenceMode inference;
   GenerateResult result = checked(options);
@@ -264,7 +264,8 @@ GenerateResult TextToImage::generate(const GenerateOptions& options, const Gener
   }
 
   const Stopwatch decoding;
-  std::vector<image::RgbImage> images = decode(latents_BChw, hooks);
+  load_vae();
+  std::vector<image::RgbImage> images = decode_latents(*vae_, latents_BChw, hooks);
   result.seconds["decode"] = decoding.seconds();
   for (size_t i = 0; i < images.size(); ++i)
     result.pictures.push_back({.image = std::move(images[i]), .seed = *used.seed + i});

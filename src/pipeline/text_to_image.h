@@ -20,11 +20,15 @@
 #include "image/rgb_image.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/model_bundle.h"
+#include "text/clip_bpe.h"
 #include "text/clip_encoder.h"
 #include "text/t5_encoder.h"
+#include "text/t5_sentencepiece.h"
 #include "vae/autoencoder.h"
 
 namespace calotype::pipeline {
+
+using at::Tensor;
 
 /// What is drawn. The command line and its help are made from these fields.
 struct GenerateOptions {
@@ -76,6 +80,10 @@ struct GenerateHooks {
   std::function<void(const Latents&)> latents;
 };
 
+/// The last step alone: latents [B, C, h, w] to pictures, in tiles when memory asks for it. Errors: bad_input for latents of
+/// another shape; canceled.
+std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const Tensor& latents_BChw, const GenerateHooks& hooks);
+
 class TextToImage {
  public:
   TextToImage(ModelBundle bundle, RuntimeOptions options);
@@ -89,11 +97,8 @@ class TextToImage {
   GenerateResult generate(const GenerateOptions& options, const GenerateHooks& hooks = {});
   /// Encodes prompts ahead, so that the text encoders are loaded once for many.
   void encode_ahead(const std::vector<GenerateOptions>& jobs, const GenerateHooks& hooks);
-  /// The last step alone.
-  std::vector<image::RgbImage> decode(const Tensor& latents_BChw, const GenerateHooks& hooks = {});
 
  private:
-  struct Encoded;
   MemoryRequest memory_request(const GenerateOptions& options) const;
   flux::Conditioning encode(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks);
   flux::Conditioning conditioning(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks);

@@ -1,5 +1,7 @@
 #include "text/clip_bpe.h"
 
+#include <algorithm>
+#include <functional>
 #include <queue>
 
 #include "base/error.h"
@@ -45,7 +47,8 @@ size_t run_length(std::string_view text, Predicate belongs) {
   return length;
 }
 
-/// Bytes of the word that `text` starts with; 0 where white space is to be skipped. The pattern of kSettings below.
+/// Bytes of the word that `text` starts with; 0 where white space is to be skipped. That is kPattern below, after which
+/// ByteLevel's own pattern changes nothing but the special tokens, see split_words().
 size_t word_length(std::string_view text) {
   for (const std::string_view contraction : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"})
     if (text.starts_with(contraction)) return contraction.size();
@@ -94,49 +97,41 @@ constexpr const char* kPattern =
     R"(<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
 constexpr const char* kOldPattern = R"('s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
 
-[[noreturn]] void fail_setting(const JsonValue& value, std::string_view expected) {
-  base::fail(ErrorKind::unsupported, "{} is {}, expected {}: not a CLIP tokenizer", value.where(),
-             base::printable(value.json().dump(), 200), expected);
-}
-
 void check_pre_tokenizer(const JsonValue& value) {
-  const auto is_split = [](const json& step) {
+  const auto is_split = [](const json& step, const char* pattern) {
     return step ==
-               json{{"type", "Split"}, {"pattern", {{"Regex", kPattern}}}, {"behavior", "Removed"}, {"invert", true}} ||
-           step ==
-               json{
-                   {"type", "Split"}, {"pattern", {{"Regex", kOldPattern}}}, {"behavior", "Removed"}, {"invert", true}};
+           json{{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Removed"}, {"invert", true}};
   };
   const auto is_byte_level = [](json step) {
+    if (!step.is_object()) return false;
     step.erase("trim_offsets");  // no matter for ids
     if (step.value("use_regex", json(true)) == true) step.erase("use_regex");
     return step == json{{"type", "ByteLevel"}, {"add_prefix_space", false}};
   };
-  const json& found = value.json();
-  const json steps =
-      found.is_object() && found.value("type", json()) == "Sequence" ? found.value("pretokenizers", json()) : json();
-  const bool standard =
-      steps.is_array() && steps.size() == 2 && is_split(steps[0]) && steps[1].is_object() && is_byte_level(steps[1]);
-  if (!standard) fail_setting(value, "CLIP's Split and ByteLevel");
+  const json& found = value.object().json();
+  const json steps = found.value("type", json()) == "Sequence" ? found.value("pretokenizers", json()) : json();
+  const bool standard = steps.is_array() && steps.size() == 2 &&
+                        (is_split(steps[0], kPattern) || is_split(steps[0], kOldPattern)) && is_byte_level(steps[1]);
+  if (!standard) value.fail_unsupported("CLIP's Split and ByteLevel", "CLIP");
 }
 
 void check_settings(const JsonValue& root) {
   for (const std::string_view key : {"normalizer", "pre_tokenizer"})
     base::check(root.find(key).has_value(), ErrorKind::unsupported, "{} has no \"{}\": not a CLIP tokenizer",
                 root.where(), key);
-  const JsonValue normalizer = root.at("normalizer");
-  if (normalizer.json() != json::parse(kNormalizer)) fail_setting(normalizer, "NFC, Replace \\s+, Lowercase");
+  const auto expect = [](bool same, const JsonValue& value, std::string_view expected) {
+    if (!same) value.fail_unsupported(expected, "CLIP");
+  };
+  const JsonValue normalizer = root.at("normalizer"), model = root.at("model");
+  expect(normalizer.json() == json::parse(kNormalizer), normalizer, "NFC, Replace \\s+, Lowercase");
   check_pre_tokenizer(root.at("pre_tokenizer"));
-
-  const JsonValue model = root.at("model");
-  if (const auto type = model.find("type"); type && type->string() != "BPE") fail_setting(*type, "\"BPE\"");
-  if (const JsonValue suffix = model.at("end_of_word_suffix"); suffix.string() != kEndOfWord)
-    fail_setting(suffix, "\"</w>\"");
-  if (const auto prefix = model.find("continuing_subword_prefix"); prefix && !prefix->string().empty())
-    fail_setting(*prefix, "\"\"");
-  if (const auto dropout = model.find("dropout"); dropout && dropout->number() != 0) fail_setting(*dropout, "null");
+  if (const auto type = model.find("type")) expect(type->string() == "BPE", *type, "\"BPE\"");
+  const JsonValue suffix = model.at("end_of_word_suffix");
+  expect(suffix.string() == kEndOfWord, suffix, "\"</w>\"");
+  if (const auto prefix = model.find("continuing_subword_prefix")) expect(prefix->string().empty(), *prefix, "\"\"");
+  if (const auto dropout = model.find("dropout")) expect(dropout->number() == 0, *dropout, "null");
   for (const std::string_view key : {"fuse_unk", "byte_fallback", "ignore_merges"})
-    if (const auto flag = model.find(key); flag && flag->boolean()) fail_setting(*flag, "false");
+    if (const auto flag = model.find(key)) expect(!flag->boolean(), *flag, "false");
 }
 
 PieceTable read_vocabulary(const JsonValue& vocab) {
@@ -160,21 +155,6 @@ std::pair<std::string, std::string> split_merge(std::string_view text, const std
   return {std::string(text.substr(0, space)), std::string(text.substr(space + 1))};
 }
 
-/// transformers makes every special token an added token: with SD 2's padding "!" no "!" of a prompt reaches the
-/// merges.
-std::vector<AddedToken> with_special_tokens(const TokenizerConfig& config, const PieceTable& vocabulary) {
-  std::vector<AddedToken> added = config.added_tokens;
-  const std::string end(kEnd);
-  for (const std::string& text : {config.bos.value_or(std::string(kStart)), config.eos.value_or(end),
-                                  config.pad.value_or(end), config.unk.value_or(end)}) {
-    const auto id = vocabulary.find(text);
-    const bool known = std::ranges::find(added, text, &AddedToken::text) != added.end();
-    // The published configuration normalises this one only: "<|STARTOFTEXT|>" is special too, "<|ENDOFTEXT|>" is not.
-    if (id && !known) added.push_back({.text = text, .id = *id, .normalized = text == kStart});
-  }
-  return added;
-}
-
 }  // namespace
 
 struct ClipTokenizer::Parts {
@@ -186,13 +166,13 @@ struct ClipTokenizer::Parts {
 };
 
 ClipTokenizer ClipTokenizer::load(const fs::path& path) {
-  const bool is_folder = fs::is_directory(path);
-  const fs::path folder = is_folder ? path : path.parent_path();
+  const bool whole_folder = is_folder(path);
+  const fs::path folder = whole_folder ? path : path.parent_path();
   const TokenizerConfig config = read_tokenizer_config(folder);
-  if (is_folder && fs::exists(folder / "tokenizer.json"))
+  if (whole_folder && file_exists(folder / "tokenizer.json"))
     return from_tokenizer_json(read_tokenizer_file(folder / "tokenizer.json"), config);
-  const TokenizerFile file = read_tokenizer_file(is_folder ? folder / "vocab.json" : path);
-  if (!is_folder && JsonDocument(file).root().find("model")) return from_tokenizer_json(file, config);
+  const TokenizerFile file = read_tokenizer_file(whole_folder ? folder / "vocab.json" : path);
+  if (!whole_folder && JsonDocument(file).root().find("model")) return from_tokenizer_json(file, config);
   return from_vocab_and_merges(file, read_tokenizer_file(folder / "merges.txt"), config);
 }
 
@@ -213,7 +193,7 @@ ClipTokenizer ClipTokenizer::from_tokenizer_json(const TokenizerFile& file, cons
   }
   parts.added = read_added_tokens(root);
   if (const auto unk = model.find("unk_token")) parts.unk = unk->string();
-  return ClipTokenizer(parts, config);
+  return ClipTokenizer(std::move(parts), config);
 }
 
 ClipTokenizer ClipTokenizer::from_vocab_and_merges(const TokenizerFile& vocab, const TokenizerFile& merges,
@@ -229,26 +209,24 @@ ClipTokenizer ClipTokenizer::from_vocab_and_merges(const TokenizerFile& vocab, c
       parts.merges.push_back(split_merge(text, fmt::format("{}: line {}", merges.name, line)));
   }
   parts.unk = config.unk.value_or(std::string(kEnd));
-  parts.added = with_special_tokens(config, parts.vocabulary);
-  return ClipTokenizer(parts, config);
+  parts.added = config.added_tokens;
+  return ClipTokenizer(std::move(parts), config);
 }
 
-ClipTokenizer::ClipTokenizer(const Parts& parts, const TokenizerConfig& config) {
-  vocab_size_ = count_ids(parts.vocabulary, parts.added, parts.vocab_where);
+ClipTokenizer::ClipTokenizer(Parts parts, const TokenizerConfig& config) {
+  const std::string bos = config.bos.value_or(std::string(kStart)), eos = config.eos.value_or(std::string(kEnd));
+  const std::string pad = config.pad.value_or(eos);
+  const auto added = with_special_tokens(std::move(parts.added), parts.vocabulary, {bos, eos, pad, parts.unk});
+  vocab_size_ = count_ids(parts.vocabulary, added, parts.vocab_where);
   const auto id_of = [&](std::string_view text, std::string_view role) {
-    auto id = parts.vocabulary.find(text);
-    for (const AddedToken& token : parts.added)
-      if (token.text == text) id = token.id;
-    base::check(id.has_value(), ErrorKind::corrupt_file, "{} has no \"{}\", the {} token", parts.vocab_where,
-                base::printable(text), role);
-    return *id;
+    return special_id(parts.vocabulary, added, text, role, parts.vocab_where);
   };
-  bos_ = id_of(config.bos.value_or(std::string(kStart)), "start");
-  eos_ = id_of(config.eos.value_or(std::string(kEnd)), "end");
-  pad_ = config.pad ? id_of(*config.pad, "padding") : eos_;
+  bos_ = id_of(bos, "start");
+  eos_ = id_of(eos, "end");
+  pad_ = id_of(pad, "padding");
   set_byte_symbols(parts.vocabulary, id_of(parts.unk, "unknown"));
   set_merges(parts.merges, parts.vocabulary, parts.merges_where);
-  added_ = AddedTokens(parts.added, normalize, parts.vocab_where);
+  added_ = AddedTokens(added, normalize, parts.vocab_where);
 }
 
 void ClipTokenizer::set_byte_symbols(const PieceTable& vocabulary, int32_t unk) {
@@ -265,7 +243,7 @@ void ClipTokenizer::set_merges(const std::vector<MergeText>& merges, const Piece
               "{}: {} merges, at most {} expected", where, merges.size(), kMostIds);
   merges_.reserve(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
-    const auto& [left, right] = merges[rank];
+    const std::string &left = merges[rank].first, &right = merges[rank].second;
     const auto id_of = [&](const std::string& text) {
       const auto id = vocabulary.find(text);
       base::check(id.has_value(), ErrorKind::corrupt_file,

@@ -47,7 +47,7 @@ class ClipTokenizer {
   using MergeText = std::pair<std::string, std::string>;
   struct Parts;
 
-  explicit ClipTokenizer(const Parts& parts, const TokenizerConfig& config);
+  ClipTokenizer(Parts parts, const TokenizerConfig& config);
   void set_merges(const std::vector<MergeText>& merges, const PieceTable& vocabulary, const std::string& where);
   void set_byte_symbols(const PieceTable& vocabulary, int32_t unk);
   const Merge* find_merge(int32_t left, int32_t right) const;

@@ -17,9 +17,8 @@ constexpr std::string_view kWordMark = "▁";
 constexpr double kUnknownPenalty = 10;
 constexpr int64_t kExtraIds = 100;
 
-[[noreturn]] void fail_setting(const JsonValue& value, std::string_view expected) {
-  base::fail(ErrorKind::unsupported, "{} is {}, expected {}: not a T5 tokenizer", value.where(),
-             base::printable(value.json().dump(), 200), expected);
+void expect(bool same, const JsonValue& value, std::string_view expected) {
+  if (!same) value.fail_unsupported(expected, "T5");
 }
 
 /// The steps of a "Sequence", or the one step that stands for itself; none where `key` is missing or null.
@@ -44,9 +43,9 @@ std::optional<Charsmap> read_normalizer(const JsonValue& root) {
       const JsonValue blob = step.at("precompiled_charsmap");
       charsmap.emplace(decode_base64(blob.string(), blob.where()), blob.where());
     } else if (type == "Replace") {
-      if (step.at("pattern").json() != json{{"Regex", " {2,}"}}) fail_setting(step, "the pattern \" {2,}\"");
-    } else if (type != "Strip") {
-      fail_setting(step, "Precompiled, Strip, Replace");
+      expect(step.at("pattern").json() == json{{"Regex", " {2,}"}}, step, "the pattern \" {2,}\"");
+    } else {
+      expect(type == "Strip", step, "Precompiled, Strip, Replace");
     }
   }
   return charsmap;
@@ -59,11 +58,11 @@ void check_pre_tokenizer(const JsonValue& root) {
   for (const JsonValue& step : steps) {
     const std::string& type = step.at("type").string();
     if (type == "WhitespaceSplit") continue;
-    if (type != "Metaspace" || step.at("replacement").string() != kWordMark) fail_setting(step, "Metaspace with \"▁\"");
-    if (const auto scheme = step.find("prepend_scheme"); scheme && scheme->string() == "never")
-      fail_setting(*scheme, "\"first\" or \"always\"");
+    expect(type == "Metaspace" && step.at("replacement").string() == kWordMark, step, "Metaspace with \"▁\"");
+    if (const auto scheme = step.find("prepend_scheme"))
+      expect(scheme->string() == "first" || scheme->string() == "always", *scheme, "\"first\" or \"always\"");
     for (const std::string_view key : {"add_prefix_space", "split"})
-      if (const auto flag = step.find(key); flag && !flag->boolean()) fail_setting(*flag, "true");
+      if (const auto flag = step.find(key)) expect(flag->boolean(), *flag, "true");
   }
 }
 
@@ -94,6 +93,7 @@ struct T5Tokenizer::Parts {
   std::optional<Charsmap> charsmap = {};
   std::vector<AddedToken> added = {};
   int32_t unk = 0;
+  std::string unk_text = {};
 
   void append(std::string text, double score) {
     pieces.push_back({std::move(text), static_cast<int32_t>(pieces.size())});
@@ -102,12 +102,11 @@ struct T5Tokenizer::Parts {
 };
 
 T5Tokenizer T5Tokenizer::load(const fs::path& path) {
-  const bool is_folder = fs::is_directory(path);
-  const fs::path folder = is_folder ? path : path.parent_path();
+  const bool whole_folder = is_folder(path);
+  const fs::path folder = whole_folder ? path : path.parent_path();
   const TokenizerConfig config = read_tokenizer_config(folder);
-  const bool has_json = fs::exists(folder / "tokenizer.json");
-  const TokenizerFile file =
-      read_tokenizer_file(!is_folder ? path : folder / (has_json ? "tokenizer.json" : "spiece.model"));
+  const char* const preferred = file_exists(folder / "tokenizer.json") ? "tokenizer.json" : "spiece.model";
+  const TokenizerFile file = read_tokenizer_file(whole_folder ? folder / preferred : path);
   // A spiece.model starts with the tag of its first piece, a line feed.
   return file.bytes.starts_with('{') ? from_tokenizer_json(file, config) : from_spiece_model(file, config);
 }
@@ -117,24 +116,25 @@ T5Tokenizer T5Tokenizer::from_tokenizer_json(const TokenizerFile& file, const To
   const JsonValue root = document.root();
   check_pre_tokenizer(root);
   const JsonValue model = root.at("model");
-  if (const auto type = model.find("type"); type && type->string() != "Unigram") fail_setting(*type, "\"Unigram\"");
-  if (const auto flag = model.find("byte_fallback"); flag && flag->boolean()) fail_setting(*flag, "false");
+  if (const auto type = model.find("type")) expect(type->string() == "Unigram", *type, "\"Unigram\"");
+  if (const auto flag = model.find("byte_fallback")) expect(!flag->boolean(), *flag, "false");
 
   const JsonValue vocab = model.at("vocab");
-  base::check(vocab.array().size() < static_cast<size_t>(kMostIds), ErrorKind::corrupt_file,
-              "{} has {} pieces, at most {} expected", vocab.where(), vocab.size(), kMostIds);
+  base::check(vocab.array().size() > 0 && vocab.size() <= static_cast<size_t>(kMostIds), ErrorKind::corrupt_file,
+              "{} has {} pieces, expected 1 to {}", vocab.where(), vocab.size(), kMostIds);
   Parts parts{.where = vocab.where(), .charsmap = read_normalizer(root), .added = read_added_tokens(root)};
   for (size_t id = 0; id < vocab.size(); ++id) {
     const JsonValue entry = vocab.at(id);
     parts.append(entry.at(size_t{0}).string(), entry.at(1).number());
   }
   parts.unk = static_cast<int32_t>(model.at("unk_id").integer(0, static_cast<int64_t>(vocab.size())));
+  parts.unk_text = parts.pieces[static_cast<size_t>(parts.unk)].text;
   return {std::move(parts), config};
 }
 
 T5Tokenizer T5Tokenizer::from_spiece_model(const TokenizerFile& file, const TokenizerConfig& config) {
   SpieceModel model = read_spiece_model(file);
-  Parts parts{.where = file.name, .unk = model.unk};
+  Parts parts{.where = file.name, .unk = model.unk, .unk_text = model.pieces[static_cast<size_t>(model.unk)].text};
   if (!model.charsmap.empty())
     parts.charsmap.emplace(model.charsmap, file.name + ": normalizer_spec.precompiled_charsmap");
   const bool has_extra_ids =
@@ -142,14 +142,10 @@ T5Tokenizer T5Tokenizer::from_spiece_model(const TokenizerFile& file, const Toke
   for (int64_t number = has_extra_ids ? 0 : config.extra_ids.value_or(kExtraIds); number-- > 0;)
     model.pieces.push_back({.text = extra_id(number)});
 
-  const std::string eos = config.eos.value_or("</s>"), pad = config.pad.value_or("<pad>");
   for (const auto& [text, score, type] : model.pieces) {
-    const auto id = static_cast<int32_t>(parts.pieces.size());
+    if (type == SpieceModel::Type::control || type == SpieceModel::Type::user_defined || text.starts_with("<extra_id_"))
+      parts.added.push_back({.text = text, .id = static_cast<int32_t>(parts.pieces.size()), .normalized = false});
     parts.append(text, score);
-    // Added tokens by their type, or because T5Tokenizer's constructor makes them so.
-    if (type == SpieceModel::Type::control || type == SpieceModel::Type::user_defined || id == parts.unk ||
-        text == eos || text == pad || text.starts_with("<extra_id_"))
-      parts.added.push_back({.text = text, .id = id, .normalized = false});
   }
   return {std::move(parts), config};
 }
@@ -159,20 +155,14 @@ T5Tokenizer::T5Tokenizer(Parts parts, const TokenizerConfig& config)
       pieces_(std::move(parts.pieces), parts.where),
       scores_(std::move(parts.scores)),
       unk_(parts.unk) {
-  vocab_size_ = count_ids(pieces_, parts.added, parts.where);
-  const auto id_of = [&](std::string_view text, std::string_view role) {
-    auto id = pieces_.find(text);
-    for (const AddedToken& token : parts.added)
-      if (token.text == text) id = token.id;
-    base::check(id.has_value(), ErrorKind::corrupt_file, "{} has no \"{}\", the {} token", parts.where,
-                base::printable(text), role);
-    return *id;
-  };
-  eos_ = id_of(config.eos.value_or("</s>"), "end");
-  pad_ = id_of(config.pad.value_or("<pad>"), "padding");
+  const std::string eos = config.eos.value_or("</s>"), pad = config.pad.value_or("<pad>");
+  const auto added = with_special_tokens(std::move(parts.added), pieces_, {eos, pad, parts.unk_text});
+  vocab_size_ = count_ids(pieces_, added, parts.where);
+  eos_ = special_id(pieces_, added, eos, "end", parts.where);
+  pad_ = special_id(pieces_, added, pad, "padding", parts.where);
   unk_score_ = std::ranges::min(scores_) - kUnknownPenalty;
   added_ = AddedTokens(
-      parts.added, [this](std::string_view text) { return normalize(text); }, parts.where);
+      added, [this](std::string_view text) { return normalize(text); }, parts.where);
 }
 
 std::string T5Tokenizer::normalize(std::string_view text) const {

@@ -42,7 +42,7 @@ int64_t parse_id(std::string_view text, const JsonValue& parent) {
 
 TokenizerConfig read_tokenizer_config(const fs::path& folder) {
   TokenizerConfig config;
-  if (const fs::path path = folder / "tokenizer_config.json"; fs::exists(path)) {
+  if (const fs::path path = folder / "tokenizer_config.json"; file_exists(path)) {
     const JsonDocument document(read_tokenizer_file(path));
     const JsonValue root = document.root();
     add_special_tokens(config, root);
@@ -51,7 +51,7 @@ TokenizerConfig read_tokenizer_config(const fs::path& folder) {
       for (const auto& [id, unused] : tokens->object().json().items())
         config.added_tokens.push_back(read_added_token(tokens->at(id), parse_id(id, *tokens)));
   }
-  if (const fs::path path = folder / "special_tokens_map.json"; fs::exists(path)) {
+  if (const fs::path path = folder / "special_tokens_map.json"; file_exists(path)) {
     const JsonDocument document(read_tokenizer_file(path));
     add_special_tokens(config, document.root());
   }

@@ -35,6 +35,16 @@ TokenizerFile read_tokenizer_file(const std::filesystem::path& path) {
   return {.name = path.string(), .bytes = base::read_file(path, kMostTokenizerBytes)};
 }
 
+bool file_exists(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
+bool is_folder(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored);
+}
+
 JsonDocument::JsonDocument(const TokenizerFile& file) : name_(file.name), json_(parse(file)) {}
 
 std::string JsonValue::where() const {
@@ -44,6 +54,11 @@ std::string JsonValue::where() const {
 void JsonValue::fail_type(std::string_view expected) const {
   base::fail(ErrorKind::corrupt_file, "{} is {} {}, expected {}", where(), json_->type_name(),
              base::printable(json_->is_structured() ? "" : json_->dump(), 60), expected);
+}
+
+void JsonValue::fail_unsupported(std::string_view expected, std::string_view tokenizer) const {
+  base::fail(ErrorKind::unsupported, "{} is {}, expected {}: not a {} tokenizer", where(),
+             base::printable(json_->dump(), 200), expected, tokenizer);
 }
 
 std::optional<JsonValue> JsonValue::find(std::string_view key) const {

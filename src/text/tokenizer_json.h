@@ -27,6 +27,9 @@ struct TokenizerFile {
 
 /// At most 64 MB.
 TokenizerFile read_tokenizer_file(const std::filesystem::path& path);
+/// Like std::filesystem's, but what cannot be looked at does not exist instead of throwing.
+bool file_exists(const std::filesystem::path& path);
+bool is_folder(const std::filesystem::path& path);
 
 class JsonValue {
  public:
@@ -39,7 +42,7 @@ class JsonValue {
 
   /// The member `key` of an object; missing is an error.
   JsonValue at(std::string_view key) const;
-  /// Missing or null is no error here.
+  /// Nothing where it is missing or null.
   std::optional<JsonValue> find(std::string_view key) const;
   /// Element of an array; out of range is an error.
   JsonValue at(size_t index) const;
@@ -53,6 +56,9 @@ class JsonValue {
   /// A whole number of [low, high).
   int64_t integer(int64_t low, int64_t high) const;
   bool boolean() const;
+
+  /// Error of kind unsupported: "… is …, expected …: not a CLIP tokenizer".
+  [[noreturn]] void fail_unsupported(std::string_view expected, std::string_view tokenizer) const;
 
  private:
   [[noreturn]] void fail_type(std::string_view expected) const;

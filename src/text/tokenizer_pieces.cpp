@@ -68,6 +68,27 @@ std::vector<AddedToken> read_added_tokens(const JsonValue& root) {
   return tokens;
 }
 
+std::vector<AddedToken> with_special_tokens(std::vector<AddedToken> added, const PieceTable& vocabulary,
+                                            const std::vector<std::string>& texts) {
+  for (const std::string& text : texts) {
+    const auto id = vocabulary.find(text);
+    const bool known = std::ranges::find(added, text, &AddedToken::text) != added.end();
+    // CLIP's published configuration normalises this one only: "<|STARTOFTEXT|>" is special, "<|ENDOFTEXT|>" is not.
+    const bool normalized = text == "<|startoftext|>";
+    if (id && !known) added.push_back({.text = text, .id = *id, .normalized = normalized});
+  }
+  return added;
+}
+
+int32_t special_id(const PieceTable& vocabulary, const std::vector<AddedToken>& added, std::string_view text,
+                   std::string_view role, std::string_view where) {
+  if (const auto token = std::ranges::find(added, text, &AddedToken::text); token != added.end()) return token->id;
+  const auto id = vocabulary.find(text);
+  base::check(id.has_value(), ErrorKind::corrupt_file, "{} has no \"{}\", the {} token", where, base::printable(text),
+              role);
+  return *id;
+}
+
 int32_t count_ids(const PieceTable& vocabulary, const std::vector<AddedToken>& added, std::string_view where) {
   std::vector<std::pair<int32_t, std::string_view>> all;
   for (const Piece& piece : vocabulary.sorted()) all.emplace_back(piece.id, piece.text);

@@ -52,6 +52,15 @@ struct AddedToken {
 AddedToken read_added_token(const JsonValue& value, int64_t id);
 std::vector<AddedToken> read_added_tokens(const JsonValue& root);
 
+/// `added` with those of `texts` that the vocabulary has and `added` lacks: transformers makes every special token an
+/// added token, so that with SD 2's padding "!" no "!" of a prompt reaches the merges.
+std::vector<AddedToken> with_special_tokens(std::vector<AddedToken> added, const PieceTable& vocabulary,
+                                            const std::vector<std::string>& texts);
+
+/// The id of a special token; `role` ("end") and `where` are for the error.
+int32_t special_id(const PieceTable& vocabulary, const std::vector<AddedToken>& added, std::string_view text,
+                   std::string_view role, std::string_view where);
+
 /// Vocabulary and added tokens together must give each id one text and each text one id. Returns the number of rows
 /// that an embedding needs: the largest id + 1.
 int32_t count_ids(const PieceTable& vocabulary, const std::vector<AddedToken>& added, std::string_view where);
@@ -86,8 +95,8 @@ void PieceTable::for_each_prefix(std::string_view text, Visit visit) const {
       return piece.text.size() < length ? -1 : static_cast<unsigned char>(piece.text[length - 1]);
     };
     const int wanted = static_cast<unsigned char>(text[length - 1]);
-    const auto same = std::ranges::equal_range(begin, end, wanted, {}, byte);
-    begin = same.begin(), end = same.end();
+    begin = std::ranges::lower_bound(begin, end, wanted, {}, byte);
+    end = std::ranges::upper_bound(begin, end, wanted, {}, byte);
     if (begin != end && begin->text.size() == length) visit(length, begin->id);
   }
 }

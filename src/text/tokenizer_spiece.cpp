@@ -119,7 +119,8 @@ SpieceModel read_spiece_model(const TokenizerFile& file) {
       base::check(id < kMostIds, ErrorKind::corrupt_file, "{}: more than {} pieces", file.name, kMostIds);
       model.pieces.push_back(read_piece(field->bytes, fmt::format("{}: pieces[{}]", file.name, id)));
       if (model.pieces.back().type != SpieceModel::Type::unknown) continue;
-      base::check(!unk, ErrorKind::corrupt_file, "{}: pieces {} and {} are both of type UNKNOWN", file.name, *unk, id);
+      base::check(!unk, ErrorKind::corrupt_file, "{}: pieces {} and {} are both of type UNKNOWN", file.name,
+                  unk.value_or(0), id);
       unk = static_cast<int32_t>(id);
     } else if (field->number == 2) {
       check_trainer_spec(field->bytes, file.name);

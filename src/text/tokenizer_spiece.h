@@ -16,7 +16,7 @@
 namespace calotype::text {
 
 struct SpieceModel {
-  enum class Type : uint64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+  enum class Type : uint64_t { normal = 1, unknown = 2, control = 3, user_defined = 4 };
   struct Entry {
     std::string text = {};
     float score = 0;

@@ -52,7 +52,7 @@ constexpr Range kInertInNfc[] = {
     {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
 };
 
-// Grapheme clusters: its tables are Unicode 17. These have since become Extend or SpacingMark.
+// Grapheme clusters: its tables are Unicode 17, where these are Extend or SpacingMark.
 constexpr Range kNewerExtend[] = {
     {0x0897, 0x0897},   {0x1ACF, 0x1ADD},   {0x1AE0, 0x1AEB},   {0x10D69, 0x10D6D}, {0x10EFA, 0x10EFC},
     {0x113B8, 0x113C0}, {0x113C2, 0x113C2}, {0x113C5, 0x113C5}, {0x113C7, 0x113CA}, {0x113CC, 0x113D0},

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/probe.h"
 #include "kernels/fused_ops.h"
+#include "vae/tile_statistics.h"
 
 namespace calotype::vae {
 
@@ -30,15 +31,15 @@ struct Conv {
   }
 };
 
-struct Norm {
-  Tensor weight, bias;
-  int64_t groups;
+struct Norm : GroupNorm {
   Norm(const Scope& s, int64_t channels, int64_t group_count)
-      : weight(s.tensor("weight", {channels})), bias(s.tensor("bias", {channels})), groups(group_count) {}
-  Tensor operator()(const Tensor& x) const { return at::group_norm(x, groups, weight, bias, kEpsilon); }
+      : GroupNorm{s.tensor("weight", {channels}), s.tensor("bias", {channels}), group_count} {}
+  Tensor operator()(const Tensor& x, TileStatistics* tiles = nullptr) const {
+    return tiles ? tiles->normalise(x, *this) : at::group_norm(x, groups, weight_C, bias_C, kEpsilon);
+  }
   /// silu(norm(x)), in place where nothing else holds the normalised values.
-  Tensor activated(const Tensor& x) const {
-    Tensor normed = (*this)(x);
+  Tensor activated(const Tensor& x, TileStatistics* tiles = nullptr) const {
+    Tensor normed = (*this)(x, tiles);
     return at::silu_(normed);
   }
 };
@@ -53,8 +54,8 @@ struct ResBlock {
       : norm1(s / "norm1", in, groups), conv1(s / "conv1", in, out, 3), norm2(s / "norm2", out, groups), conv2(s / "conv2", out, out, 3) {
     if (in != out) nin_shortcut.emplace(s / "nin_shortcut", in, out, 1);
   }
-  Tensor operator()(const Tensor& x) const {
-    Tensor h = conv2(norm2.activated(conv1(norm1.activated(x))));
+  Tensor operator()(const Tensor& x, TileStatistics* tiles = nullptr) const {
+    Tensor h = conv2(norm2.activated(conv1(norm1.activated(x, tiles)), tiles));
     return h.add_(nin_shortcut ? (*nin_shortcut)(x) : x);
   }
 };
@@ -203,19 +204,21 @@ struct Autoencoder::Decoder {
     }
   }
 
-  Tensor operator()(const Tensor& latents) const {
-    Tensor h = conv_in(post_quant_conv ? (*post_quant_conv)(latents) : latents);
-    h = mid(h);
+  /// The part at the latents' own size, with attention over all of them.
+  Tensor begin(const Tensor& latents) const { return mid(conv_in(post_quant_conv ? (*post_quant_conv)(latents) : latents)); }
+
+  /// The part that grows to the picture's size; only neighbours matter here, and the statistics of the norms.
+  Tensor grow(Tensor h, TileStatistics* tiles = nullptr) const {
     for (auto level = up.rbegin(); level != up.rend(); ++level) {
-      for (const ResBlock& block : level->block) h = block(h);
+      for (const ResBlock& block : level->block) h = block(h, tiles);
       if (level->resample) h = (*level->resample)(at::upsample_nearest2d(h, {2 * h.size(2), 2 * h.size(3)}));
     }
-    return conv_out(norm_out.activated(h));
+    return conv_out(norm_out.activated(h, tiles));
   }
 };
 
 Autoencoder::Autoencoder(const weights::TensorIndex& index, weights::LoadOptions options, Parts parts)
-    : config_(autoencoder_config(index)), dtype_(options.dtype) {
+    : config_(autoencoder_config(index)), dtype_(options.dtype), device_(options.device) {
   options.plain = weights::LoadOptions::Plain::convert_once;
   const Scope root(index, options);
   base::check(!config_.decoder_channels.empty() || parts == Parts::both, ErrorKind::not_found,
@@ -235,39 +238,55 @@ Autoencoder::Autoencoder(Autoencoder&&) noexcept = default;
 Tensor Autoencoder::decode(const Tensor& latents_BChw) const {
   const Tensor unscaled = latents_BChw / config_.scaling + config_.shift;
   std::vector<Tensor> pictures;  // one by one: half the memory, and no picture depends on its neighbours
-  for (int64_t i = 0; i < unscaled.size(0); ++i) pictures.push_back((*decoder_)(channels_last(unscaled.narrow(0, i, 1))));
+  for (int64_t i = 0; i < unscaled.size(0); ++i) pictures.push_back(decoder_->grow(decoder_->begin(channels_last(unscaled.narrow(0, i, 1)))));
   return at::cat(pictures).contiguous();
 }
 
+namespace {
+
+/// The stretch of one axis that a tile computes, and the middle of it that is kept, in latents.
+struct Stretch {
+  int64_t begin, end, keep_begin, keep_end;
+};
+
+std::vector<Stretch> stretches(int64_t extent, Tiling tiling) {
+  const int64_t core = tiling.tile - 2 * tiling.halo;
+  std::vector<Stretch> out;
+  for (int64_t at = 0; at < extent; at += core) {
+    const int64_t end = std::min(extent, at + core);
+    out.push_back({std::max<int64_t>(0, at - tiling.halo), std::min(extent, end + tiling.halo), at, end});
+  }
+  return out;
+}
+
+}  // namespace
+
 Tensor Autoencoder::decode_tiled(const Tensor& latents_BChw, Tiling tiling, const base::CancelToken* cancel) const {
+  constexpr int kPasses = 3;  // the first two gather the statistics of the norms
   const int64_t height = latents_BChw.size(2), width = latents_BChw.size(3), f = config_.factor();
-  const int64_t step = tiling.tile - tiling.overlap;
-  const auto options = latents_BChw.options().dtype(at::kFloat);
-  const Tensor sum = at::zeros({latents_BChw.size(0), 3, height * f, width * f}, options);
-  const Tensor weight = at::zeros({height * f, width * f}, options);
-  // A tile's weight rises linearly over the overlap on each side; dividing by the sum of weights makes any overlap, also the
-  // larger one of the last tile, seamless.
-  const auto ramp = [&](int64_t size) {
-    const Tensor from_edge = at::arange(size * f, options) + 0.5;
-    const Tensor to_edge = size * f - from_edge;
-    return at::minimum(from_edge, to_edge).div(static_cast<double>(tiling.overlap * f)).clamp_max(1.0);
-  };
-  const auto starts = [&](int64_t extent) {
-    std::vector<int64_t> out;
-    for (int64_t at = 0; at + tiling.overlap < extent || at == 0; at += step) out.push_back(std::max<int64_t>(0, std::min(at, extent - tiling.tile)));
-    return out;
-  };
-  for (const int64_t y : starts(height)) {
-    for (const int64_t x : starts(width)) {
-      if (cancel) cancel->throw_if_requested();
-      const int64_t h = std::min(tiling.tile, height), w = std::min(tiling.tile, width);
-      const Tensor tile = decode(latents_BChw.narrow(2, y, h).narrow(3, x, w)).to(at::kFloat);
-      const Tensor blend = ramp(h).unsqueeze(1) * ramp(w).unsqueeze(0);
-      sum.narrow(2, y * f, h * f).narrow(3, x * f, w * f).add_(tile * blend);
-      weight.narrow(0, y * f, h * f).narrow(1, x * f, w * f).add_(blend);
+  const Tensor out = at::empty({latents_BChw.size(0), 3, height * f, width * f}, latents_BChw.options());
+  const Tensor unscaled = latents_BChw / config_.scaling + config_.shift;
+  for (int64_t picture = 0; picture < unscaled.size(0); ++picture) {
+    const Tensor h = decoder_->begin(channels_last(unscaled.narrow(0, picture, 1)));
+    TileStatistics statistics;
+    for (int pass = 0; pass < kPasses; ++pass) {
+      statistics.begin_pass();
+      for (const Stretch& y : stretches(height, tiling)) {
+        for (const Stretch& x : stretches(width, tiling)) {
+          if (cancel) cancel->throw_if_requested();
+          statistics.begin_tile();
+          const Tensor part = h.narrow(2, y.begin, y.end - y.begin).narrow(3, x.begin, x.end - x.begin);
+          const Tensor tile = decoder_->grow(channels_last(part), &statistics);
+          const auto kept = [&](const Tensor& t, const Stretch& s, int64_t dimension) {
+            return t.narrow(dimension, (s.keep_begin - s.begin) * f, (s.keep_end - s.keep_begin) * f);
+          };
+          out.narrow(0, picture, 1).narrow(2, y.keep_begin * f, (y.keep_end - y.keep_begin) * f)
+              .narrow(3, x.keep_begin * f, (x.keep_end - x.keep_begin) * f).copy_(kept(kept(tile, y, 2), x, 3));
+        }
+      }
     }
   }
-  return (sum / weight).to(latents_BChw.scalar_type());
+  return out;
 }
 
 Posterior Autoencoder::encode(const Tensor& picture_B3HW) const {

@@ -167,15 +167,24 @@ constexpr std::string_view kPrefixes[] = {
 
 using Numbers = std::vector<std::string_view>;
 
+constexpr size_t kMaxDigits = 3;
+
+/// Length of the number that `text` starts with, 0 when there is none or it is not written the one usual way.
+size_t number_length(std::string_view text) {
+  const size_t length = std::min(text.find_first_not_of("0123456789"), text.size());
+  const bool leading_zero = length > 1 && text.front() == '0';
+  return length <= kMaxDigits && !leading_zero ? length : 0;
+}
+
 /// The numbers that stand for the pattern's "*", or nothing when the text does not match.
 std::optional<Numbers> match(std::string_view pattern, std::string_view text) {
   Numbers numbers;
   while (!pattern.empty()) {
     if (pattern.front() == '*') {
-      const size_t end = std::min(text.find_first_not_of("0123456789"), text.size());
-      if (end == 0 || end > 4) return std::nullopt;
-      numbers.push_back(text.substr(0, end));
-      text.remove_prefix(end);
+      const size_t length = number_length(text);
+      if (length == 0) return std::nullopt;
+      numbers.push_back(text.substr(0, length));
+      text.remove_prefix(length);
     } else {
       if (text.empty() || text.front() != pattern.front()) return std::nullopt;
       text.remove_prefix(1);
@@ -204,37 +213,51 @@ int to_int(std::string_view digits) {
   return value;
 }
 
-bool is_decoder_level(const Rule& rule) { return rule.ours.starts_with("decoder.up."); }
+/// decoder.up.0 is the level of full resolution, up_blocks.0 the one next to the latents. Nothing for a level that the
+/// autoencoder does not have.
+std::optional<std::string> reverse_level(std::string_view pattern, Numbers numbers, const KeyContext& context) {
+  const int level = context.vae_levels - 1 - to_int(numbers.at(0));
+  if (level < 0) return std::nullopt;
+  const std::string digits = fmt::to_string(level);
+  numbers[0] = digits;
+  return substitute(pattern, numbers);
+}
 
-/// decoder.up.0 is the level of full resolution, up_blocks.0 the one next to the latents.
-std::string reverse_level(std::string_view pattern, Numbers numbers, const KeyContext& context) {
-  const std::string level = fmt::to_string(std::max(0, context.vae_levels - 1 - to_int(numbers.at(0))));
-  numbers[0] = level;
+/// One side of a rule with the numbers that the other side matched.
+std::optional<std::string> translated(const Rule& rule, std::string_view pattern, const Numbers& numbers,
+                                      const KeyContext& context) {
+  if (rule.ours.starts_with("decoder.up.")) return reverse_level(pattern, numbers, context);
   return substitute(pattern, numbers);
 }
 
 // Query and key norms end in "scale" in BFL's files, in "weight" everywhere else.
-std::string_view our_leaf(std::string_view stem, std::string_view leaf) {
+std::optional<std::string_view> our_leaf(std::string_view stem, std::string_view leaf) {
   const bool head_norm = stem.ends_with(".query_norm") || stem.ends_with(".key_norm");
+  if (leaf == "scale" && !head_norm) return std::nullopt;
   return head_norm && leaf == "weight" ? "scale" : leaf;
 }
 
-std::optional<CanonicalKey> match_tables(std::string_view stem, std::string_view leaf, const KeyContext& context) {
-  for (const Table& table : kTables) {
-    for (const Rule& rule : table.rules) {
-      if (match(rule.ours, stem))
-        return CanonicalKey{.component = table.component, .name = fmt::format("{}.{}", stem, our_leaf(stem, leaf))};
-      const auto numbers = match(rule.theirs, stem);
-      if (!numbers || rule.theirs.empty()) continue;
-      const std::string ours =
-          is_decoder_level(rule) ? reverse_level(rule.ours, *numbers, context) : substitute(rule.ours, *numbers);
-      return CanonicalKey{.component = table.component,
-                          .name = fmt::format("{}.{}", ours, our_leaf(ours, leaf)),
-                          .part = rule.part,
-                          .parts = rule.parts,
-                          .swapped = rule.swapped};
-    }
+std::optional<CanonicalKey> match_rule(const Table& table, const Rule& rule, std::string_view stem,
+                                       std::string_view leaf, const KeyContext& context) {
+  CanonicalKey key{.component = table.component};
+  std::optional<std::string> ours;
+  if (match(rule.ours, stem)) {
+    ours = stem;
+  } else if (const auto numbers = match(rule.theirs, stem); numbers && !rule.theirs.empty()) {
+    ours = translated(rule, rule.ours, *numbers, context);
+    key.part = rule.part, key.parts = rule.parts, key.swapped = rule.swapped;
   }
+  if (!ours) return std::nullopt;
+  const auto last = our_leaf(*ours, leaf);
+  if (!last) return std::nullopt;
+  key.name = fmt::format("{}.{}", *ours, *last);
+  return key;
+}
+
+std::optional<CanonicalKey> match_tables(std::string_view stem, std::string_view leaf, const KeyContext& context) {
+  for (const Table& table : kTables)
+    for (const Rule& rule : table.rules)
+      if (auto key = match_rule(table, rule, stem, leaf, context)) return key;
   return std::nullopt;
 }
 
@@ -257,7 +280,9 @@ KeyContext key_context(const std::vector<std::string>& stored_names) {
       const size_t at = stored.find(marker);
       if (at == std::string_view::npos) continue;
       const std::string_view rest = stored.substr(at + marker.size());
-      context.vae_levels = std::max(context.vae_levels, to_int(rest.substr(0, std::min<size_t>(rest.find('.'), 3))) + 1);
+      const size_t digits = number_length(rest);
+      if (digits > 0 && rest.substr(digits).starts_with('.'))
+        context.vae_levels = std::max(context.vae_levels, to_int(rest.substr(0, digits)) + 1);
     }
   }
   return context;
@@ -285,9 +310,8 @@ std::vector<DiffusersKey> diffusers_keys(std::string_view canonical_name, const 
     for (const Rule& rule : table.rules) {
       const auto numbers = match(rule.ours, stem);
       if (!numbers) continue;
-      const std::string theirs =
-          is_decoder_level(rule) ? reverse_level(rule.theirs, *numbers, context) : substitute(rule.theirs, *numbers);
-      keys.push_back({fmt::format("{}.{}", theirs, leaf), rule.part, rule.parts, rule.swapped});
+      if (const auto theirs = translated(rule, rule.theirs, *numbers, context))
+        keys.push_back({fmt::format("{}.{}", *theirs, leaf), rule.part, rule.parts, rule.swapped});
     }
   }
   return keys;

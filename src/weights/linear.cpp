@@ -31,12 +31,11 @@ at::Tensor Linear::weight(at::ScalarType dtype) const {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   const at::Tensor w = weight(x.scalar_type());
-  const bool rows_apart = x.is_cpu() && x.dim() == 2 && x.size(0) > 1;
-  if (!rows_apart) return at::linear(x, w, bias_);
-  // One row goes through another kernel than several, with other last bits; one by one they are always the same.
-  std::vector<at::Tensor> rows;
-  for (int64_t i = 0; i < x.size(0); ++i) rows.push_back(at::linear(x.narrow(0, i, 1), w, bias_));
-  return at::cat(rows);
+  if (!x.is_cpu() || x.dim() < 2 || x.size(0) == 1) return at::linear(x, w, bias_);
+  // The number of rows decides which kernel runs, and with it the last bits; samples go one by one to be always the same.
+  std::vector<at::Tensor> samples;
+  for (int64_t i = 0; i < x.size(0); ++i) samples.push_back(at::linear(x.narrow(0, i, 1), w, bias_));
+  return at::cat(samples);
 }
 
 }  // namespace calotype::weights

@@ -21,8 +21,8 @@ class Linear {
  public:
   Linear(const Scope& scope, LinearShape shape);
 
-  /// x [..., in] → [..., out] in x's type. Packed weights are unpacked for this call alone. Rows of x do not influence each
-  /// other's bits, so a picture comes out the same whatever batch it is in.
+  /// x [B, …, in] → [B, …, out] in x's type. Packed weights are unpacked for this call alone. On the CPU a sample's bits do
+  /// not depend on the others of the batch.
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:

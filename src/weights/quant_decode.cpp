@@ -209,6 +209,7 @@ struct Unpacked {
   float offset[kCodes / kGroupSize] = {};
 };
 
+// (byte >> shift) & mask.
 template <class D>
 hn::Vec<D> field(D d, hn::Vec<D> bytes, int shift, uint8_t mask) {
   return hn::And(hn::ShiftRightSame(bytes, shift), hn::Set(d, mask));

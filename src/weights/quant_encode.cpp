@@ -36,12 +36,11 @@ Range range_of(const float* x) {
   return r;
 }
 
-// 1 / scale; a subnormal scale may give infinity, and codes of NaN or infinity, which code_of() bounds.
-float inverse(float scale) { return scale == 0 ? 0.0F : 1.0F / scale; }
+// A scale of zero or near it is stored as zero; its inverse would be infinite and give codes that are NaN.
+float inverse(float scale) { return std::abs(scale) < 0x1p-126F ? 0.0F : 1.0F / scale; }
 
 uint8_t code_of(float value, int largest) {
-  if (!(value > 0)) return 0;
-  return static_cast<uint8_t>(std::min(value, static_cast<float>(largest)));
+  return static_cast<uint8_t>(std::clamp(value, 0.0F, static_cast<float>(largest)));
 }
 
 struct Codes {
@@ -97,8 +96,8 @@ void encode_block(const float* x, BlockQ5_1& b) {
 void encode_block(const float* x, BlockQ8_0& b) {
   const float scale = std::abs(range_of(x).extreme) / 127.0F, inverted = inverse(scale);
   for (size_t i = 0; i < 32; ++i) {
-    const Rounded code{x[i] * inverted};
-    b.qs[i] = static_cast<uint8_t>(static_cast<int8_t>(std::round(std::clamp<float>(code, -127.0F, 127.0F))));
+    const float code = std::round(x[i] * inverted);
+    b.qs[i] = static_cast<uint8_t>(static_cast<int8_t>(code));
   }
   write_f16(scale, b.d);
 }

@@ -119,18 +119,16 @@ Line fit_line(const Group<kGroup>& group, const Grid& grid) {
 template <size_t kGroup>
 struct SuperBlock {
   static constexpr size_t kGroups = kElements / kGroup;
-  uint8_t d_bits[2], dmin_bits[2];
-  float d, dmin;
+  float d, dmin;                             // f16 numbers
   std::array<float, kGroups> scale, offset;  // integers
   std::array<float, kElements> code;         // integers
   std::array<Sums, kGroups> sums;
   double error = std::numeric_limits<double>::infinity();
 
-  Line line(size_t g) const { return {d * scale[g], dmin * offset[g]}; }
-
   void set_multipliers(double new_d, double new_dmin) {
-    d = write_f16(static_cast<float>(new_d), d_bits);
-    dmin = write_f16(static_cast<float>(new_dmin), dmin_bits);
+    uint8_t bytes[2];
+    d = write_f16(static_cast<float>(new_d), bytes);
+    dmin = write_f16(static_cast<float>(new_dmin), bytes);
   }
 };
 
@@ -174,7 +172,7 @@ void improve_integers(SuperBlock<kGroup>& b, const std::array<Group<kGroup>, Sup
         const Line line = {b.d * s, b.dmin * o};
         const Sums sums = groups[g].round_to(line, grid, codes);
         const double error = sums.error(line);
-        if (error >= least) continue;
+        if (!(error < least)) continue;
         least = error;
         b.scale[g] = s;
         b.offset[g] = o;
@@ -218,7 +216,7 @@ SuperBlock<kGroup> fit(const float* values, const Grid& grid) {
   start(trial, lines, grid);
   for (int round = 0; round < 3; ++round) {
     improve_integers(trial, groups, grid);
-    if (trial.error >= best.error) break;
+    if (!(trial.error < best.error)) break;  // rounding d to f16 may undo what it gained
     best = trial;
     improve_multipliers(trial);
   }
@@ -260,29 +258,19 @@ void pack_six_bits(const SuperBlock<32>& s, uint8_t (&packed)[12]) {
   }
 }
 
-template <size_t kGroup>
-void pack_multipliers(const SuperBlock<kGroup>& s, uint8_t (&d)[2]) {
-  std::memcpy(d, s.d_bits, sizeof d);
-}
-
-template <size_t kGroup>
-void pack_multipliers(const SuperBlock<kGroup>& s, uint8_t (&d)[2], uint8_t (&dmin)[2]) {
-  std::memcpy(d, s.d_bits, sizeof d);
-  std::memcpy(dmin, s.dmin_bits, sizeof dmin);
-}
-
 }  // namespace
 
 void encode_block(const float* values, BlockQ2_K& b) {
   const auto s = fit<16>(values, {0, 3, 0, 15, 15});
-  pack_multipliers(s, b.d, b.dmin);
+  write_f16(s.d, b.d);
+  write_f16(s.dmin, b.dmin);
   for (size_t g = 0; g < 16; ++g) b.scales[g] = static_cast<uint8_t>(byte(s.scale[g]) | byte(s.offset[g]) << 4);
   pack_two_bits(codes_of(s, 0), b.qs);
 }
 
 void encode_block(const float* values, BlockQ3_K& b) {
   const auto s = fit<16>(values, {-4, 3, -32, 31, 0});
-  pack_multipliers(s, b.d);
+  write_f16(s.d, b.d);
   std::memset(b.scales, 0, sizeof b.scales);
   for (size_t g = 0; g < 16; ++g) {
     const unsigned scale = byte(s.scale[g] + 32);
@@ -298,14 +286,16 @@ void encode_block(const float* values, BlockQ3_K& b) {
 
 void encode_block(const float* values, BlockQ4_K& b) {
   const auto s = fit<32>(values, {0, 15, 0, 63, 63});
-  pack_multipliers(s, b.d, b.dmin);
+  write_f16(s.d, b.d);
+  write_f16(s.dmin, b.dmin);
   pack_six_bits(s, b.scales);
   pack_four_bits(codes_of(s, 0), b.qs);
 }
 
 void encode_block(const float* values, BlockQ5_K& b) {
   const auto s = fit<32>(values, {0, 31, 0, 63, 63});
-  pack_multipliers(s, b.d, b.dmin);
+  write_f16(s.d, b.d);
+  write_f16(s.dmin, b.dmin);
   pack_six_bits(s, b.scales);
   const auto codes = codes_of(s, 0);
   pack_four_bits(codes, b.qs);
@@ -316,7 +306,7 @@ void encode_block(const float* values, BlockQ5_K& b) {
 
 void encode_block(const float* values, BlockQ6_K& b) {
   const auto s = fit<16>(values, {-32, 31, -128, 127, 0});
-  pack_multipliers(s, b.d);
+  write_f16(s.d, b.d);
   for (size_t g = 0; g < 16; ++g) b.scales[g] = byte(s.scale[g]);
   const auto codes = codes_of(s, 32);
   for (size_t i = 0; i < 64; ++i) {

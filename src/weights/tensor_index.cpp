@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "files/shard_index.h"
 
 namespace calotype::weights {
 namespace fs = std::filesystem;
@@ -47,8 +48,10 @@ class Builder {
   }
 
   Checkpoint build() {
-    for (const TensorFile& file : files_)
+    for (const TensorFile& file : files_) {
       for (const StoredTensor& tensor : file.tensors) add(tensor, file);
+      take_config(file);
+    }
     for (auto& [component, index] : out_.parts)
       for (auto& [name, source] : index.tensors) finish(name, source);
     return std::move(out_);
@@ -71,8 +74,12 @@ class Builder {
     TensorIndex& index = part(key->component, file);
     Source& source = index.tensors[key->name];
     if (key->name == "shared.weight" && !source.parts.empty()) return;
+    const auto pieces = static_cast<size_t>(key->parts);
+    base::check(source.parts.empty() || source.parts.size() == pieces, ErrorKind::conflict,
+                "{}: {} is there both whole and in pieces; name one file of the two for the {}", tensor.where(), key->name,
+                name(key->component));
     source.swapped = key->swapped;
-    source.parts.resize(static_cast<size_t>(key->parts));
+    source.parts.resize(pieces);
     StoredTensor& place = source.parts[static_cast<size_t>(key->part)].tensor;
     base::check(place.file == nullptr, ErrorKind::conflict, "{} is also in {}; name one file of the two for the {}",
                 tensor.where(), place.file ? place.file->path().string() : "", name(key->component));
@@ -89,13 +96,18 @@ class Builder {
     TensorIndex& index = out_.parts[component];
     index.component = component;
     if (std::ranges::find(index.files, file.path) == index.files.end()) index.files.push_back(file.path);
-    const auto config = file.metadata.find("calotype.config");
-    if (index.config.is_null() && config != file.metadata.end()) {
-      const auto all = nlohmann::json::parse(config->second, nullptr, false);
-      const std::string key(name(component));
-      if (all.is_object() && all.contains(key) && all[key].is_object()) index.config = all[key];
-    }
     return index;
+  }
+
+  void take_config(const TensorFile& file) {
+    const auto text = file.metadata.find("calotype.config");
+    if (text == file.metadata.end()) return;
+    const auto all = files::parse_json_object(text->second, file.path.string() + ": metadata calotype.config");
+    for (auto& [component, index] : out_.parts) {
+      const auto config = all.find(name(component));
+      const bool from_here = std::ranges::find(index.files, file.path) != index.files.end();
+      if (from_here && index.config.is_null() && config != all.end() && config->is_object()) index.config = *config;
+    }
   }
 
   void finish(const std::string& name, Source& source) {
@@ -105,9 +117,14 @@ class Builder {
                   where_of(source), source.parts.size(), name);
       const auto& first = source.parts.front().tensor.shape;
       const auto& shape = part.tensor.shape;
+      base::check(part.tensor.elements() > 0, ErrorKind::corrupt_file, "{} has shape {}, which holds no numbers",
+                  part.tensor.where(), files::shape_text(shape));
       base::check(shape.size() == first.size() && !shape.empty() && std::equal(shape.begin() + 1, shape.end(), first.begin() + 1),
                   ErrorKind::corrupt_file, "{} has shape {}, which does not stack with {} into {}", part.tensor.where(),
                   files::shape_text(shape), files::shape_text(first), name);
+      base::check(shape.size() > 1 || !files::is_block(part.tensor.type), ErrorKind::unsupported,
+                  "{} is a vector of type {}, expected plain numbers (only matrices are quantised)", part.tensor.where(),
+                  files::name(part.tensor.type));
       const std::string layer = part.tensor.name.substr(0, part.tensor.name.rfind('.'));
       const auto scale = scales_.find(layer);
       if (scale != scales_.end() && part.tensor.name.ends_with(".weight")) part.scale = scale->second;

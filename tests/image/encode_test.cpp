@@ -15,8 +15,8 @@ RgbImage sample() { return expected("colour", 37, 29); }
 RgbImage reread(const std::string& bytes) { return decode(as_bytes(bytes), "encoded"); }
 
 TEST(Encode, LosslessRoundTrips) {
-  for (const EncodeOptions& options : {EncodeOptions{.format = Format::png},
-                                       EncodeOptions{.format = Format::webp, .quality = 100}}) {
+  for (const EncodeOptions& options :
+       {EncodeOptions{.format = Format::png}, EncodeOptions{.format = Format::webp, .quality = 100}}) {
     for (const RgbImage& image : {sample(), RgbImage{1, 1, {3, 2, 1}}}) {
       const RgbImage again = reread(encode(image, options));
       EXPECT_EQ(again.width, image.width);
@@ -140,9 +140,9 @@ TEST(EncodeMetadata, LongTexts) {
   EXPECT_EQ(reread(jpeg).width, 37);
 
   const std::string huge(kMaxText + 1, 'w');
-  EXPECT_NE(error_of(ErrorKind::bad_input, [&] { encode(sample(), {.metadata = {.parameters = huge}}); })
-                .find("parameters"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of(ErrorKind::bad_input, [&] { encode(sample(), {.metadata = {.parameters = huge}}); }).find("parameters"),
+      std::string::npos);
 }
 
 }  // namespace

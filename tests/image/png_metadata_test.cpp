@@ -38,9 +38,7 @@ TEST(PngTexts, NulAndBrokenUtf8AreReplaced) {
   EXPECT_EQ(texts.at("parameters"), "a\uFFFDb\uFFFDz");
 }
 
-TEST(PngTexts, EmptyTextsTakeNoPlace) {
-  EXPECT_EQ(png_with({.ai_generated = false}), golden("colour.png"));
-}
+TEST(PngTexts, EmptyTextsTakeNoPlace) { EXPECT_EQ(png_with({.ai_generated = false}), golden("colour.png")); }
 
 TEST(PngTexts, PackedBombIsLeftOut) {
   const auto texts = png_texts(golden("text_bomb.png"), "text_bomb.png");  // a text of 2 MiB in 2 kB

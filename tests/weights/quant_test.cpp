@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "files/tensor_file.h"
@@ -358,6 +362,14 @@ TEST(QuantEncode, KQuantsOfUnusualBlocks) {
     EXPECT_LT(rmse(type, positive), 15 / steps / std::sqrt(12.0));
     EXPECT_LT(rmse(type, negative), 7 / steps / std::sqrt(12.0));
   }
+}
+
+// Numbers so small that the inverse of their scale overflows.
+TEST(QuantEncode, SubnormalNumbersBecomeZero) {
+  std::vector<float> values(256);
+  for (size_t i = 0; i < 256; ++i) values[i] = 1e-45F * static_cast<float>(i % 9);
+  for (const TensorType type : kBlocks)
+    for (const float value : decoded(type, encoded(type, values), 256)) EXPECT_EQ(value, 0) << files::name(type);
 }
 
 TEST(QuantEncode, RefusesWhatATypeCannotHold) {

@@ -8,7 +8,7 @@ Writes tests/golden/quant.safetensors with gguf 0.19 and torch 2.13:
   encode.f32, encode.T      blocks of 32 numbers of many sizes, and gguf's quantize
   weights.f32               two rows, normally distributed and heavy-tailed
   rmse.T                    for each of these rows, the error of k-quants rounded between minimum and maximum,
-                            for q4_0, q5_0 and q8_0 that of gguf's quantize
+                            for q4_0 and q5_0 that of gguf's quantize
 """
 
 import numpy as np
@@ -50,21 +50,41 @@ def rounding_inputs(rng: np.random.Generator) -> np.ndarray:
     for dtype, edges in ((torch.float16, [0, 1, 0x3FF, 0x400, 0x7BFE]), (torch.bfloat16, [0, 1, 0x7F, 0x80, 0x7F7E])):
         lower = np.concatenate([np.array(edges), rng.integers(0, 0x7BFE, 40)])
         grids.append(torch.tensor(np.concatenate([lower, lower + 1]).astype(np.int16)).view(dtype).float())
-    points = [np.array([0.0, np.inf, np.nan, 65504, 65519.996, 65520, 65536, 61440, 3.4e38, 1e-45, 1e-38, 464.0, 480.0])]
+    points = [np.array([0, np.inf, np.nan, 65504, 65519.996, 65520, 65536, 61440, 3.4e38, 1e-45, 1e-38, 464, 480])]
     for grid in grids:
         values = np.unique(np.abs(grid.numpy()[np.isfinite(grid.numpy())]))
         points += [values, (values[:-1].astype(np.float64) + values[1:]) / 2]
     middle = np.unique(np.concatenate(points).astype(np.float32))
     with np.errstate(over="ignore"):
-        near = np.unique(np.concatenate([middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))]))
+        below, above = (np.nextafter(middle, np.float32(to)) for to in (0, np.inf))
+        near = np.unique(np.concatenate([middle, below, above]))
     return np.concatenate([near, -near])
 
 
 def encode_inputs(rng: np.random.Generator) -> np.ndarray:
     rows = [rng.normal(0, sigma, 32) for sigma in (1e-6, 1e-4, 0.02, 0.02, 0.02, 1, 30, 1000) for _ in range(8)]
-    rows += [np.zeros(32), np.full(32, 0.5), np.full(32, -0.5), np.arange(32), -np.arange(1, 33), np.eye(32)[5], -np.eye(32)[31]]
+    rows += [np.zeros(32), np.full(32, 0.5), np.full(32, -0.5), np.arange(32), -np.arange(1, 33)]
+    rows += [np.eye(32)[5], -np.eye(32)[31]]
     rows += [rng.uniform(0.1, 1, 32), rng.uniform(-1, -0.1, 32), np.tile([7.5, -7.5], 16), rng.integers(-8, 8, 32) / 8]
     return np.array(rows, np.float32)
+
+
+def fusible_inputs(rng: np.random.Generator) -> np.ndarray:
+    """For each of q4_0 q4_1 q5_0 q5_1 a block of numbers half-way between two codes, some of which get another code if
+    the product is not rounded before the sum, as in a fused multiply-add."""
+    rows = []
+    for codes, lowest in ((8, 0), (15, -0.31), (16, 0), (31, -0.31)):
+        x = rng.uniform(0.5, 1, (4096, 32)).astype(np.float32)
+        low, inverse = np.float32(lowest), 1 / ((x[:, :1] - np.float32(lowest)) / codes)
+        x[:, 2:] = (rng.integers(0, codes, (4096, 30)) + 0.5) / inverse + low
+        x[:, 1] = lowest
+        # Around zero the largest number gets the lowest code, so all signs turn round.
+        scaled, half = ((x - low) * inverse, np.float32(0.5)) if lowest else (x * -inverse, np.float32(codes + 0.5))
+        exact = (x - low).astype(np.float64) * (inverse if lowest else -inverse)
+        differs = np.trunc(scaled + half) != np.trunc((exact + half).astype(np.float32))
+        rows.append(x[np.argmax(differs.sum(-1))])
+        assert differs.sum(-1).max() > 0
+    return np.array(rows)
 
 
 def simple_rounding(x: np.ndarray, group: int, codes: tuple[int, int], scales: int, offsets: int) -> np.ndarray:
@@ -109,14 +129,15 @@ def main() -> None:
     for name, dtype in {"f16": torch.float16, "bf16": torch.bfloat16}.items():
         out[f"round.{name}"] = values.to(dtype).view(torch.int16).numpy()
 
-    out["encode.f32"] = encode_inputs(rng)
+    out["encode.f32"] = np.concatenate([encode_inputs(rng), fusible_inputs(rng)])
     for name in SIMPLE:
         out[f"encode.{name}"] = quantize(out["encode.f32"], gguf_type(name))
 
     weights = np.stack([rng.normal(0, 0.02, 4096), 0.02 * rng.standard_t(4, 4096)]).astype(np.float32)
     out["weights.f32"] = weights
-    for name in ("q4_0", "q5_0", "q8_0"):
-        out[f"rmse.{name}"] = np.array([rmse(row, dequantize(quantize(row, gguf_type(name)), gguf_type(name))) for row in weights])
+    for name in ("q4_0", "q5_0"):
+        kind = gguf_type(name)
+        out[f"rmse.{name}"] = np.array([rmse(row, dequantize(quantize(row, kind), kind)) for row in weights])
     for name, grid in K_GRIDS.items():
         out[f"rmse.{name}"] = np.array([rmse(row, simple_rounding(row, *grid)) for row in weights])
     save_file(out, "tests/golden/quant.safetensors")

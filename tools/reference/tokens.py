@@ -126,7 +126,7 @@ def main():
     lines = []
     for block in [b for b in range(0x1100) if b < 0x400 or 0xE00 <= b < 0xF00]:
         characters = valid("".join(chr(256 * block + k) for k in range(256)))
-        text = " ".join(f"a{c}\u0301{c}" for c in characters)
+        text = " ".join(f"e\u0323{c}\u0301{c}e\u0323" for c in characters)
         lines.append(f"{256 * block:x} {digest(ids(clip, text)):016x} {digest(ids(t5, text)):016x}\n")
     (GOLDEN / "tokens_unicode.txt").write_text("".join(lines))
     small = {"tokens_clip_small": small_clip(bos, eos), "tokens_t5_small": small_t5(), "tokens_t5_plain": plain_t5()}

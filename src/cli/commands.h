@@ -1,0 +1,17 @@
+// The sub-commands of the program; each adds its options to the parser and runs when the parser reaches it.
+//
+// Commands throw base::Error; main() prints it and turns its kind into the exit status.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace calotype::cli {
+
+void add_generate(CLI::App& app);
+void add_decode(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_convert(CLI::App& app);
+
+}  // namespace calotype::cli

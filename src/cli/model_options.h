@@ -1,0 +1,30 @@
+// The options with which every command that uses a model names it, and how it is computed.
+#pragma once
+
+#include <string>
+
+#include "pipeline/model_bundle.h"
+#include "pipeline/text_to_image.h"
+
+namespace CLI {
+class App;
+}
+
+namespace calotype::cli {
+
+struct ModelOptions {
+  pipeline::ModelPaths paths;
+  std::string dtype = "auto", device = "auto";
+  int threads = 0;  ///< 0 = all cores
+};
+
+/// Adds --model, --transformer, --vae, --clip, --t5, --dtype, --device, --threads.
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// Sets the thread count. Errors: bad_input for unknown names; unsupported for a device that is not there.
+pipeline::RuntimeOptions runtime_options(const ModelOptions& options);
+
+/// open_bundle, with a hint when no model was named at all.
+pipeline::ModelBundle open_named_bundle(const ModelOptions& options);
+
+}  // namespace calotype::cli
