@@ -23,7 +23,7 @@ test:
 	@tools/build release
 	@tools/test release
 	@tools/build fuzz
-	@FUZZ_SECONDS=$${FUZZ_SECONDS:-5} tests/fuzz/run.sh
+	@tests/fuzz/run.sh $${FUZZ_SECONDS:-5}
 
 asan:
 	@tools/setup test

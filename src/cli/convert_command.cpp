@@ -25,10 +25,8 @@ struct Options {
 std::optional<files::TensorType> parse_type(const std::string& text) {
   if (text.empty()) return std::nullopt;
   const auto type = files::type_from_name(text);
-  base::check(type.has_value(), ErrorKind::bad_input,
-              "--type is {}, expected f32, f16, bf16, f8_e4m3, f8_e5m2, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, "
-              "q4_0, q3_k or q2_k",
-              base::printable(text));
+  base::check(type.has_value(), ErrorKind::bad_input, "--type is {}, expected one of {}", base::printable(text),
+              pipeline::kConvertTypes);
   return type;
 }
 
@@ -76,10 +74,9 @@ void add_convert(CLI::App& app) {
       ->add_option("out", options->out,
                    "NAME.safetensors or NAME.gguf for one part, any other name for a folder with all parts")
       ->required();
-  command->add_option(
-      "--type", options->type,
-      "f32, f16, bf16, f8_e4m3, f8_e5m2, or for GGUF q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, q3_k, q2_k; "
-      "every tensor keeps its own without it");
+  command->add_option("--type", options->type,
+                      fmt::format("one of {}; those from q8_0 on go to GGUF; without it every tensor keeps its own",
+                                  pipeline::kConvertTypes));
   command
       ->add_option("--layout", options->layout,
                    "bfl: names and files as Black Forest Labs and ComfyUI have them; diffusers")

@@ -33,8 +33,7 @@ namespace {
 
 constexpr float kAnyFinite = std::numeric_limits<float>::max();
 
-// ---- Numbers
-// ---------------------------------------------------------------------------------------------------------
+// ---- Numbers --------------------------------------------------------------------------------------------------------
 
 // What one thread decodes at once, a multiple of every block that fits in its cache; and what is written at once.
 constexpr int64_t kRun = 1 << 16;
@@ -76,8 +75,7 @@ void for_each_run(const Piece& piece, const Use& use) {
   });
 }
 
-// ---- One file
-// --------------------------------------------------------------------------------------------------------
+// ---- One file -------------------------------------------------------------------------------------------------------
 
 class Writer {
  public:
@@ -186,8 +184,7 @@ class Writer {
   std::vector<std::byte> buffer_;
 };
 
-// ---- Input and output
-// ------------------------------------------------------------------------------------------------
+// ---- Input and output -----------------------------------------------------------------------------------------------
 
 struct Input {
   std::vector<FileGroup> groups;
@@ -197,7 +194,7 @@ struct Input {
   std::string part_names() const {
     std::vector<std::string_view> names;
     for (const auto& [component, index] : parts) names.push_back(weights::name(component));
-    return names.empty() ? "no part of FLUX.1" : fmt::format("the {}", fmt::join(names, ", the "));
+    return fmt::format("the {}", fmt::join(names, ", the "));
   }
 };
 
@@ -235,9 +232,7 @@ void check_type(const ConvertOptions& options, const fs::path& out) {
   if (!options.type) return;
   const files::TypeTraits& type = files::traits(*options.type);
   base::check(files::is_real(type.type) && type.type != TensorType::f64, ErrorKind::bad_input,
-              "--type is {}, expected f32, f16, bf16, f8_e4m3, f8_e5m2, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, "
-              "q4_0, q3_k or q2_k",
-              type.name);
+              "--type is {}, expected one of {}", type.name, kConvertTypes);
   const std::optional<Container> container = container_of(out);
   base::check(container != Container::safetensors || !type.safetensors.empty(), ErrorKind::bad_input,
               "{}: safetensors cannot hold {}; name a .gguf file or a folder", out.string(), type.name);
@@ -283,8 +278,7 @@ void check_space(const fs::path& out, uint64_t need) {
               out.string(), bytes_text(need), bytes_text(space.available));
 }
 
-// ---- A file
-// ----------------------------------------------------------------------------------------------------------
+// ---- A file ---------------------------------------------------------------------------------------------------------
 
 Component part_for_file(Input& input, const fs::path& in) {
   if (input.parts.size() == 1) return input.parts.begin()->first;
@@ -305,8 +299,7 @@ ConvertResult convert_file(Input input, const fs::path& in, const fs::path& out,
   return {.files = {writer.write(plan, out)}, .notes = std::move(input.notes)};
 }
 
-// ---- A folder
-// --------------------------------------------------------------------------------------------------------
+// ---- A folder -------------------------------------------------------------------------------------------------------
 
 /// A new folder is written beside its place and renamed when it is whole; into one that exists, files go one by one.
 class StagedFolder {
@@ -369,17 +362,16 @@ Container container_for(const TensorIndex& index, const ConvertOptions& options)
 }
 
 /// Two files of the same part make a folder useless, so an old one must not stay beside the new.
-void check_no_others(const fs::path& folder, const std::set<fs::path>& written) {
-  for (const fs::path& file : written) {
-    const fs::path place = (folder / file).parent_path();
-    if (!fs::is_directory(place)) continue;
-    for (const auto& entry : fs::directory_iterator(place)) {
-      const fs::path name = entry.path().filename();
-      const bool checkpoint = container_of(name).has_value() || name.string().ends_with(".index.json");
-      base::check(!checkpoint || written.contains(file.parent_path() / name), ErrorKind::bad_input,
-                  "{}: would stand beside the new {} and be read too; remove it or name another output",
-                  entry.path().string(), file.filename().string());
-    }
+void check_no_other(const fs::path& folder, const fs::path& file) {
+  const fs::path place = (folder / file).parent_path();
+  if (!fs::is_directory(place)) return;
+  for (const auto& entry : fs::directory_iterator(place)) {
+    const fs::path name = entry.path().filename();
+    const bool checkpoint = container_of(name).has_value() || name.string().ends_with(".index.json");
+    const bool same_part = file.has_parent_path() || name.stem() == file.stem();  // diffusers: a folder for each part
+    base::check(!checkpoint || !same_part || name == file.filename(), ErrorKind::bad_input,
+                "{}: would stand beside the new {} and be read too; remove it or name another output",
+                entry.path().string(), file.filename().string());
   }
 }
 
@@ -388,19 +380,21 @@ void write_json(const fs::path& path, const nlohmann::json& content) { base::wri
 void write_tokenizer(const fs::path& from, const fs::path& to, const nlohmann::json& default_config) {
   constexpr uint64_t kLargest = 64 << 20;
   fs::create_directory(to);
-  bool configured = false;
+  std::set<std::string_view> copied;
   for (const char* name : {"vocab.json", "merges.txt", "spiece.model", "tokenizer.json", "added_tokens.json",
                            "special_tokens_map.json", "tokenizer_config.json"}) {
     if (!fs::is_regular_file(from / name)) continue;
     base::write_file(to / name, base::read_file(from / name, kLargest));
-    configured = configured || std::string_view(name) == "tokenizer_config.json";
+    copied.insert(name);
   }
-  if (!configured) write_json(to / "tokenizer_config.json", default_config);
+  base::check(!copied.empty(), ErrorKind::not_found,
+              "{}: holds no tokenizer, expected tokenizer.json, vocab.json or spiece.model", from.string());
+  if (!copied.contains("tokenizer_config.json")) write_json(to / "tokenizer_config.json", default_config);
 }
 
 /// Everything of a diffusers folder but the weights; model_index.json last, because it is what makes a folder a model.
-void write_descriptions(const fs::path& folder, const Input& input, const fs::path& in) {
-  const ModelBundle bundle = open_partial_bundle({.model = in});
+void write_descriptions(const fs::path& folder, const Input& input, const ModelBundle& bundle,
+                        const ConvertOptions& options) {
   std::set<Component> parts;
   for (const auto& [component, index] : input.parts) {
     parts.insert(component);
@@ -411,6 +405,7 @@ void write_descriptions(const fs::path& folder, const Input& input, const fs::pa
     if (component == Component::t5)
       write_tokenizer(bundle.t5_tokenizer, folder / "tokenizer_2", tokenizer_config(component, 512));
   }
+  if (options.part) return;  // it may join the other parts in a folder that has these already
   fs::create_directory(folder / "scheduler");
   write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(bundle.schedule));
   write_json(folder / "model_index.json", model_index(parts));
@@ -424,7 +419,6 @@ void note_missing(Input& input) {
 
 ConvertResult convert_folder(Input input, const fs::path& in, const fs::path& out, const ConvertOptions& options) {
   std::map<fs::path, FilePlan> plans;
-  std::set<fs::path> names;
   uint64_t need = 0;
   int64_t tensors = 0;
   for (const auto& [component, index] : input.parts) {
@@ -433,12 +427,14 @@ ConvertResult convert_folder(Input input, const fs::path& in, const fs::path& ou
     FilePlan plan = plan_file(*index, {.container = container, .layout = options.layout, .type = options.type});
     need += plan.bytes();
     tensors += static_cast<int64_t>(plan.tensors.size());
-    names.insert(file_for(component, container, options.layout));
-    plans.emplace(file_for(component, container, options.layout), std::move(plan));
+    const fs::path name = file_for(component, container, options.layout);
+    check_no_other(out, name);
+    plans.emplace(name, std::move(plan));
   }
-  if (fs::exists(out)) check_no_others(out, names);
   check_space(out, need);
   if (!options.part) note_missing(input);
+  const bool diffusers = options.layout == Layout::diffusers;
+  const ModelBundle bundle = diffusers ? open_partial_bundle({.model = in}) : ModelBundle();  // tokenizers and schedule
 
   StagedFolder folder(out);
   Writer writer(options, tensors);
@@ -449,20 +445,22 @@ ConvertResult convert_folder(Input input, const fs::path& in, const fs::path& ou
     result.files.push_back(writer.write(plan, path));
     result.files.back().path = out / name;
   }
-  if (options.layout == Layout::diffusers) write_descriptions(folder.path(), input, in);
+  if (diffusers) write_descriptions(folder.path(), input, bundle, options);
   folder.commit();
   return result;
 }
 
 }  // namespace
 
-ConvertResult convert(const fs::path& in, const fs::path& out, const ConvertOptions& options) {
+ConvertResult convert(const fs::path& in, const fs::path& out, const ConvertOptions& options) try {
   const fs::path place = out.has_filename() ? out : out.parent_path();  // "folder/" is "folder"
   check_type(options, place);
   Input input = open_input(in, options);
   check_output(place, input, options);
   return container_of(place) ? convert_file(std::move(input), in, place, options)
                              : convert_folder(std::move(input), in, place, options);
+} catch (const fs::filesystem_error& error) {
+  base::fail(ErrorKind::bad_input, "{}: {}", error.path1().string(), error.code().message());
 }
 
 }  // namespace calotype::pipeline

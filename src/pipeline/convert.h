@@ -18,6 +18,10 @@
 
 namespace calotype::pipeline {
 
+/// What `--type` takes, for messages.
+inline constexpr std::string_view kConvertTypes =
+    "f32, f16, bf16, f8_e4m3, f8_e5m2, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, q3_k, q2_k";
+
 struct ConvertOptions {
   std::optional<files::TensorType> type;  ///< f32, f16, bf16, f8 or a block type; absent: every tensor keeps its own
   Layout layout = Layout::bfl;

@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "base/error.h"
-#include "files/gguf.h"
 #include "flux/variant.h"
 #include "pipeline/diffusers_config.h"
 
@@ -19,7 +18,8 @@ using weights::TensorIndex;
 
 namespace {
 
-constexpr int64_t kSmall = 1024;  // tensors up to this size are f32 in GGUF files
+constexpr int64_t kSmall = 1024;        // tensors up to this size are f32 in GGUF files
+constexpr uint64_t kHeaderEntry = 128;  // about what a tensor takes beside its numbers and its name
 
 bool is_fp8(TensorType type) { return type == TensorType::f8_e4m3 || type == TensorType::f8_e5m2; }
 bool is_packed(TensorType type) { return is_fp8(type) || files::is_block(type); }
@@ -60,8 +60,7 @@ Pieces pieces_of(const Source& source, int64_t elements) {
   return source.swapped ? swap_halves(pieces, elements) : pieces;
 }
 
-// ---- Names
-// -----------------------------------------------------------------------------------------------------------
+// ---- Names ----------------------------------------------------------------------------------------------------------
 
 /// Rows begin … end − 1 of one of our tensors under the name that they have in the file.
 struct NamedRows {
@@ -133,8 +132,7 @@ std::vector<int64_t> shape_in(Layout layout, std::string_view ours, std::vector<
   return shape;
 }
 
-// ---- Types
-// -----------------------------------------------------------------------------------------------------------
+// ---- Types ----------------------------------------------------------------------------------------------------------
 
 /// The type that pieces have, or one that holds all of theirs.
 TensorType common_type(const Pieces& pieces) {
@@ -192,8 +190,7 @@ void check_container(const OutputTensor& tensor, Container container) {
               "{}: is stored as {}, which GGUF cannot hold; add --type f16 or --type q8_0", where, traits.name);
 }
 
-// ---- Scales of f8
-// ----------------------------------------------------------------------------------------------------
+// ---- Scales of f8 ---------------------------------------------------------------------------------------------------
 
 bool uniform(const Pieces& pieces, TensorType type) {
   return std::ranges::all_of(pieces, [&](const Piece& p) {
@@ -246,8 +243,7 @@ std::map<std::string, std::string> make_metadata(const TensorIndex& index, Conta
 
 uint64_t FilePlan::bytes() const {
   uint64_t total = 0;
-  for (const OutputTensor& tensor : tensors)
-    total += tensor.entry.size + tensor.entry.name.size() + files::kGgufAlignment;
+  for (const OutputTensor& tensor : tensors) total += tensor.entry.size + tensor.entry.name.size() + kHeaderEntry;
   return total;
 }
 
@@ -265,7 +261,7 @@ float largest_number(TensorType type) {
 FilePlan plan_file(const TensorIndex& index, const Target& target) {
   const bool in_gguf = index.component == Component::transformer || index.component == Component::t5;
   base::check(target.container == Container::safetensors || in_gguf, ErrorKind::unsupported,
-              "{}: the {} is not written as GGUF, which no program would read; name a .safetensors file", index.where(),
+              "{}: only the transformer and T5 are written as GGUF; name a .safetensors file for the {}", index.where(),
               weights::name(index.component));
   FilePlan plan{
       .component = index.component, .container = target.container, .metadata = make_metadata(index, target.container)};

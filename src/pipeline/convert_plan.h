@@ -41,7 +41,7 @@ struct FilePlan {
   std::vector<OutputTensor> tensors;  ///< in file order
   std::map<std::string, std::string> metadata;
 
-  /// Size of the file but for a few bytes of padding.
+  /// Size of the file, rounded up by less than 100 bytes a tensor.
   uint64_t bytes() const;
 };
 

@@ -262,19 +262,20 @@ std::vector<Stretch> stretches(int64_t extent, Tiling tiling) {
 }  // namespace
 
 Tensor Autoencoder::decode_tiled(const Tensor& latents_BChw, Tiling tiling, const base::CancelToken* cancel) const {
-  constexpr int kPasses = 3;  // the first two gather the statistics of the norms
   const int64_t height = latents_BChw.size(2), width = latents_BChw.size(3), f = config_.factor();
   const Tensor out = at::empty({latents_BChw.size(0), 3, height * f, width * f}, latents_BChw.options());
   const Tensor unscaled = latents_BChw / config_.scaling + config_.shift;
   for (int64_t picture = 0; picture < unscaled.size(0); ++picture) {
     const Tensor h = decoder_->begin(channels_last(unscaled.narrow(0, picture, 1)));
     TileStatistics statistics;
-    for (int pass = 0; pass < kPasses; ++pass) {
+    do {
       statistics.begin_pass();
       for (const Stretch& y : stretches(height, tiling)) {
         for (const Stretch& x : stretches(width, tiling)) {
           if (cancel) cancel->throw_if_requested();
-          statistics.begin_tile();
+          statistics.begin_tile({.top = y.keep_begin - y.begin, .height = y.keep_end - y.keep_begin,
+                                 .left = x.keep_begin - x.begin, .width = x.keep_end - x.keep_begin,
+                                 .tile_height = y.end - y.begin});
           const Tensor part = h.narrow(2, y.begin, y.end - y.begin).narrow(3, x.begin, x.end - x.begin);
           const Tensor tile = decoder_->grow(channels_last(part), &statistics);
           const auto kept = [&](const Tensor& t, const Stretch& s, int64_t dimension) {
@@ -284,7 +285,7 @@ Tensor Autoencoder::decode_tiled(const Tensor& latents_BChw, Tiling tiling, cons
               .narrow(3, x.keep_begin * f, (x.keep_end - x.keep_begin) * f).copy_(kept(kept(tile, y, 2), x, 3));
         }
       }
-    }
+    } while (!statistics.settled());
   }
   return out;
 }

@@ -59,7 +59,7 @@ class Autoencoder {
 
   /// Latents as the transformer uses them (scaled, shifted) → picture [B, 3, H, W].
   Tensor decode(const Tensor& latents_BChw) const;
-  /// The same in tiles, for little memory and three times the time (TileStatistics); agrees to 40 dB or better.
+  /// The same in tiles, for little memory and about three times the time (TileStatistics); agrees to 40 dB or better.
   Tensor decode_tiled(const Tensor& latents_BChw, Tiling tiling, const base::CancelToken* cancel = nullptr) const;
 
   /// Picture in −1 … 1, sides multiples of factor() → distribution of unscaled latents.

@@ -71,6 +71,7 @@ void fuzz_one(std::string_view input) {
   const TensorType type = kReal[static_cast<unsigned char>(input[0]) % std::size(kReal)];
   const files::TypeTraits& traits = files::traits(type);
   const size_t blocks = (input.size() - 1) / static_cast<size_t>(traits.block_bytes);
+  if (blocks == 0) return;
   const size_t count = blocks * static_cast<size_t>(traits.block);
   // A copy of exactly these bytes, at an odd address: the sanitizer sees a read of one more.
   std::vector<std::byte> storage(1 + blocks * static_cast<size_t>(traits.block_bytes));

@@ -7,9 +7,7 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
-#include <cmath>
 #include <cstring>
-#include <fstream>
 #include <limits>
 
 #include "base/atomic_file.h"
@@ -251,9 +249,10 @@ TEST(Convert, ConfigurationsEqualTheOriginals) {
                                    "text_encoder_2/config.json", "scheduler/scheduler_config.json"}) {
       const json want = files::read_json_object(golden_path("models/" + model) / file),
                  got = files::read_json_object(folder / model / file);
-      for (const auto& [key, value] : want.items())
-        if (!ignored.contains(key))
-          EXPECT_EQ(got.value(key, json("missing")), value) << model << " " << file << " " << key;
+      for (const auto& [key, value] : want.items()) {
+        if (ignored.contains(key)) continue;
+        EXPECT_EQ(got.value(key, json("missing")), value) << model << " " << file << " " << key;
+      }
     }
   }
 }
@@ -263,8 +262,9 @@ TEST(Convert, DiffusersFolderKeepsScheduleAndTokenizers) {
   for (const std::string& model : kModels) {
     const fs::path source = golden_path("models/" + model);
     convert(source, folder / model, {.layout = Layout::diffusers});
-    for (const auto& [key, value] : files::read_json_object(folder / model / "scheduler/scheduler_config.json").items())
-      EXPECT_EQ(value, files::read_json_object(source / "scheduler/scheduler_config.json").value(key, json())) << key;
+    const json want = files::read_json_object(source / "scheduler/scheduler_config.json");
+    const json got = files::read_json_object(folder / model / "scheduler/scheduler_config.json");
+    for (const auto& [key, value] : got.items()) EXPECT_EQ(value, want.value(key, json())) << key;
     for (const char* tokenizer : {"tokenizer", "tokenizer_2"}) {
       size_t files = 0;
       for (const auto& entry : fs::directory_iterator(source / tokenizer)) {
@@ -298,6 +298,18 @@ TEST(Convert, AllInOneBecomesBothFolders) {
     EXPECT_TRUE(fs::exists(diffusers / "tokenizer" / "merges.txt"));
     EXPECT_EQ(files::read_json_object(diffusers / "tokenizer" / "tokenizer_config.json")["model_max_length"], 77);
   }
+}
+
+TEST(Convert, PartJoinsAnExistingFolder) {
+  const TemporaryFolder folder;
+  convert(golden_path("models/m3_schnell"), folder / "m3", {.layout = Layout::diffusers});
+  const std::string index = base::read_file(folder / "m3" / "model_index.json", 1 << 20);
+  convert(golden_path("models/m1_dev"), folder / "m3",
+          {.layout = Layout::diffusers, .part = Component::vae, .existing = ConvertOptions::Existing::replace});
+  const fs::path vae = model_part("m1_dev", "vae");
+  expect_same(read_tensors(weights_of(folder / "m3" / "vae")), read_tensors(weights_of(vae)));
+  EXPECT_EQ(files::read_json_object(folder / "m3/vae/config.json")["norm_num_groups"], 32);
+  EXPECT_EQ(base::read_file(folder / "m3" / "model_index.json", 1 << 20), index);
 }
 
 TEST(Convert, OutputOpensAsAWholeModel) {
@@ -451,8 +463,9 @@ TEST(ConvertErrors, TypesThatTheOutputCannotHold) {
                   {"GGUF cannot hold f8_e4m3", "q8_0"});
   expect_contains(error_of(model, folder / "a", {.type = TensorType::q8_0, .layout = Layout::diffusers}),
                   {"diffusers folder cannot hold q8_0", "--layout bfl"});
-  expect_contains(error_of(model, folder / "a", {.type = TensorType::i8}), {"--type is i8", "expected f32"});
-  expect_contains(error_of(model, folder / "a.gguf", {.part = Component::vae}), {"VAE is not written as GGUF"});
+  expect_contains(error_of(model, folder / "a", {.type = TensorType::i8}), {"--type is i8", "expected one of f32"});
+  expect_contains(error_of(model, folder / "a.gguf", {.part = Component::vae}),
+                  {"only the transformer and T5", "GGUF"});
   convert(golden_path("models/m2_schnell"), packed, {.type = TensorType::q8_0});
   expect_contains(error_of(packed, folder / "a.safetensors"),
                   {"packed.gguf: tensor double_blocks", "stored as q8_0", "--type bf16"});
@@ -477,9 +490,13 @@ TEST(ConvertErrors, ExistingOutput) {
   convert(model, place, {.existing = ConvertOptions::Existing::replace});
   EXPECT_EQ(base::read_file(place / "notes.txt", 100), "precious");
   EXPECT_EQ(open_files(place).size(), 4U);
-  // An old transformer beside the new one would make the folder unreadable.
-  expect_contains(error_of(model, place, {.type = TensorType::q8_0, .existing = ConvertOptions::Existing::replace}),
-                  {"flux1.safetensors", "remove it"});
+  // An old transformer beside the new one would make the folder unreadable; the other parts may stay.
+  const ConvertOptions packed{
+      .type = TensorType::q8_0, .part = Component::transformer, .existing = ConvertOptions::Existing::replace};
+  expect_contains(error_of(model, place, packed), {"flux1.safetensors", "remove it"});
+  fs::remove(place / "flux1.safetensors");
+  convert(model, place, packed);
+  EXPECT_EQ(open_files(place).size(), 4U);
 }
 
 TEST(ConvertErrors, InputIsNeverOverwritten) {

@@ -51,8 +51,8 @@ TEST_P(Vae, DecodeInBf16StaysNear) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Vae, testing::Values("m1_dev", "m2_schnell", "m3_schnell", "m4_dev"));
 
-// Norms learn the whole picture's statistics over three passes; the rest is exact within the halo. The bound is the
-// project's promise. m1's norms have one channel a group, m3's two: the hardest case, as nothing averages over channels.
+// Norms learn the whole picture's statistics over the passes; the rest is exact within the halo. The bound is the project's
+// promise. Random weights and groups of one or two channels are the hardest case: nothing averages out.
 class VaeTiling : public testing::TestWithParam<const char*> {};
 
 TEST_P(VaeTiling, AgreesWithTheWholePicture) {
@@ -60,9 +60,9 @@ TEST_P(VaeTiling, AgreesWithTheWholePicture) {
   const Autoencoder vae = load(GetParam());
   at::manual_seed(5);
   const Tensor coarse = at::randn({1, vae.config().latent_channels, 3, 4});
-  const Tensor latents = at::upsample_bilinear2d(coarse, {70, 90}, false) + 0.3 * at::randn({1, vae.config().latent_channels, 70, 90});
+  const Tensor latents = at::upsample_bilinear2d(coarse, {40, 52}, false) + 0.3 * at::randn({1, vae.config().latent_channels, 40, 52});
   const Tensor whole = vae.decode(latents) * 0.5 + 0.5;
-  const Tensor tiled = vae.decode_tiled(latents, {.tile = 64, .halo = 16}) * 0.5 + 0.5;
+  const Tensor tiled = vae.decode_tiled(latents, {.tile = 48, .halo = 14}) * 0.5 + 0.5;
   ASSERT_EQ(whole.sizes(), tiled.sizes());
   EXPECT_GE(test::psnr(tiled.clamp(0, 1), whole.clamp(0, 1)), 40.0);
   EXPECT_GT((tiled - whole).abs().max().item<double>(), 0) << "the tiled path did not run";

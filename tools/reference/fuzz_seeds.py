@@ -1,8 +1,9 @@
 """Seeds of the fuzz targets: small valid files of every kind, written by the programs that define the formats.
 
 Run from the repository root: python tools/reference/fuzz_seeds.py
-Needs safetensors, gguf, tokenizers, sentencepiece, pillow, torch. Writes tests/fuzz/corpus/<target>/; inputs that a fuzz
-run found are kept there too, under names that start with "found_", and are left alone.
+Needs safetensors, gguf, sentencepiece, pillow, torch. Writes tests/fuzz/corpus/<target>/ and, words for libFuzzer to
+insert, tests/fuzz/dictionaries/<target>.dict. Inputs that a fuzz run found are kept in the corpus too, under names that
+start with "found_", and are left alone.
 """
 
 import base64
@@ -21,7 +22,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save
 from sentencepiece import sentencepiece_model_pb2
 
-CORPUS = Path("tests/fuzz/corpus")
+CORPUS, DICTIONARIES = Path("tests/fuzz/corpus"), Path("tests/fuzz/dictionaries")
 rng = random.Random(3)
 
 
@@ -31,7 +32,19 @@ def write(target, name, data):
     (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def dictionary(target, words):
+    DICTIONARIES.mkdir(exist_ok=True)
+    plain = set(range(0x20, 0x7F)) - set(b'"\\')  # libFuzzer knows no other escape than \xHH here
+    lines = ["".join(chr(b) if b in plain else f"\\x{b:02x}" for b in word.encode()) for word in sorted(set(words))]
+    (DICTIONARIES / f"{target}.dict").write_text("".join(f'"{line}"\n' for line in lines))
+
+
 # ------------------------------------------------------------------------------------------------------- checkpoints
+
+DTYPES = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U8", "BOOL", "F4"]
+HEADER_WORDS = ['"dtype":"', '"shape":[', '"data_offsets":[', "__metadata__", "9223372036854775807", "18446744073709551615",
+                "-1", "1e3", "[0,0]", *DTYPES]
+
 
 
 def safetensors():
@@ -45,6 +58,7 @@ def safetensors():
     for name, header in {"unpadded": '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
                          "escapes": r'{"\u00e9\ud83d\ude42":{"shape":[],"data_offsets":[0,1],"dtype":"U8"}}'}.items():
         write("safetensors", name, struct.pack("<Q", len(header)) + header.encode() + b"\7")
+    dictionary("safetensors", HEADER_WORDS)
 
 
 LAYOUTS = {
@@ -74,6 +88,10 @@ def tensor_names():
         write("tensor_index", layout, save(tensors | scale, config if layout == "bfl" else None))
         for i, name in enumerate(names):
             write("key_map", f"{layout}_{i}", name)
+    every_name = [name for names in LAYOUTS.values() for name in names]
+    parts = [part + "." for name in every_name for part in name.split(".")[:-1]]
+    dictionary("key_map", [*parts, "weight", "bias", "scale", "999", "1000", "007"])
+    dictionary("tensor_index", [*every_name, *HEADER_WORDS, ".absmax", "calotype.config"])
 
 
 def gguf_files():
@@ -102,6 +120,7 @@ def gguf_files():
         finish(writer)
         write("gguf", "small", path.read_bytes())
     write("gguf", "nothing", b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    dictionary("gguf", ["general.alignment", "\x11\0\0\0\0\0\0\0general.alignment\4\0\0\0\x40\0\0\0", "\x09\0\0\0"])
 
 
 def finish(writer):
@@ -162,6 +181,11 @@ def clip_files():
               "added_tokens_decoder": {str(token["id"]): token for token in added}}
     small = json.dumps(vocab, ensure_ascii=False)
     write("clip_merges", "usual", "\0".join([small, merges, json.dumps(config)]))
+    words = [json.dumps(word) for word in (
+        "added_tokens", "content", "normalized", "single_word", "lstrip", "id", "model", "vocab", "merges", "dropout", "unk_token",
+        "end_of_word_suffix", "byte_fallback", "bos_token", "pad_token", "added_tokens_decoder", "Sequence", "ByteLevel")]
+    dictionary("clip_json", [*words, *SPECIAL, "true", "null", "4000000", "1e308"])
+    dictionary("clip_merges", [*words, *SPECIAL, "</w>", "#version: 0.2\n", "true", "null"])
     write("clip_merges", "no_config", "\0".join([small, merges.replace("\n", "\r\n"), ""]))
 
 
@@ -191,6 +215,9 @@ def t5_files():
     tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [
         {"type": "Strip"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}
     write("t5_json", "no_map", json.dumps(tokenizer))
+    dictionary("t5_json", [json.dumps(word) for word in (
+        "added_tokens", "content", "normalized", "rstrip", "id", "model", "vocab", "unk_id", "Unigram", "Precompiled", "Strip", "Replace",
+        "precompiled_charsmap", "Metaspace", "WhitespaceSplit", "prepend_scheme", "byte_fallback")] + ["true", "null", "-1e308", "</s>"])
 
 
 PROMPTS = ["a photo of a cat", "don't STOP, it's 2nd!!", "<|startoftext|><|ENDOFTEXT|></s><extra_id_0><lora:x:1>", "👩🏽‍🚀 ﬁ ½ ﷺ İ ẞ", "e\u0323\u0301 \u0301\u0301 가각",
