@@ -6,12 +6,13 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/terminal.h"
 #include "cli/version.h"
 
 namespace {
 
 int report(std::string_view message, calotype::base::ErrorKind kind) {
-  fmt::print(stderr, "error: {}\n", message);
+  calotype::cli::print_error(message);
   return calotype::base::exit_code(kind);
 }
 
@@ -22,10 +23,12 @@ int main(int argc, char** argv) {
   CLI::App app{"Calotype: FLUX.1 pictures from text, on your own machine.", "calotype"};
   app.set_version_flag("--version", std::string(calotype::cli::kProgramVersion));
   app.require_subcommand(1);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   calotype::cli::add_generate(app);
   calotype::cli::add_decode(app);
   calotype::cli::add_inspect(app);
-  // calotype::cli::add_convert(app);
+  calotype::cli::add_convert(app);
+  calotype::cli::interrupt_token();  // from here on Ctrl-C ends work in an orderly way
   try {
     app.parse(argc, argv);
     return 0;

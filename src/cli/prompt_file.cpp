@@ -24,8 +24,9 @@ std::vector<std::string> parse_prompts(std::string_view text, std::string_view s
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     if (const auto broken = base::first_broken_utf8(line))
-      base::fail(ErrorKind::bad_input, "{}: line {} is not valid UTF-8 at its byte {} (0x{:02x}); save the file as UTF-8",
-                 source, number, *broken + 1, static_cast<unsigned char>(line[*broken]));
+      base::fail(ErrorKind::bad_input,
+                 "{}: line {} is not valid UTF-8 at its byte {} (0x{:02x}); save the file as UTF-8", source, number,
+                 *broken + 1, static_cast<unsigned char>(line[*broken]));
     base::check(prompts.size() < kMaxPrompts, ErrorKind::bad_input,
                 "{}: line {} is one prompt too many, at most {} are accepted; split the file", source, number,
                 kMaxPrompts);

@@ -13,6 +13,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// What cannot be said (a closed stderr) must not end the work: unlike fmt::print, this never throws.
+void say(const std::string& text) {
+  std::fputs(text.c_str(), stderr);
+  std::fflush(stderr);
+}
+
 class ProgressPrinter {
  public:
   void operator()(const base::ProgressEvent& event) {
@@ -43,16 +49,15 @@ class ProgressPrinter {
     const int64_t filled = event.total ? kWidth * event.done / event.total : 0;
     std::string bar;
     for (int64_t i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
-    fmt::print(stderr, "\r\x1b[K{:8} {} {}/{}  {}", stage_, bar, event.done, event.total, pace(event, elapsed));
-    if (event.done == event.total) fmt::print(stderr, "\n");
-    std::fflush(stderr);
+    const char* end = event.done == event.total ? "\n" : "";
+    say(fmt::format("\r\x1b[K{:8} {} {}/{}  {}{}", stage_, bar, event.done, event.total, pace(event, elapsed), end));
   }
 
   void print_line(const base::ProgressEvent& event, double elapsed) {
     const int64_t tenths = event.total ? 10 * event.done / event.total : 10;
     if (tenths == printed_tenths_ && event.done < event.total) return;
     printed_tenths_ = tenths;
-    fmt::print(stderr, "{} {}/{} {}\n", stage_, event.done, event.total, pace(event, elapsed));
+    say(fmt::format("{} {}/{} {}\n", stage_, event.done, event.total, pace(event, elapsed)));
   }
 
   bool on_terminal_ = ::isatty(STDERR_FILENO);
@@ -87,8 +92,9 @@ base::CancelToken& interrupt_token() {
   return token;
 }
 
-void print_warning(std::string_view text) { fmt::print(stderr, "warning: {}\n", text); }
-void print_note(std::string_view text) { fmt::print(stderr, "{}\n", text); }
+void print_error(std::string_view text) { say(fmt::format("error: {}\n", text)); }
+void print_warning(std::string_view text) { say(fmt::format("warning: {}\n", text)); }
+void print_note(std::string_view text) { say(fmt::format("{}\n", text)); }
 
 std::string duration_text(double seconds) {
   const auto whole = static_cast<int64_t>(seconds + 0.5);

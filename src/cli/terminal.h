@@ -20,6 +20,7 @@ inline base::Progress no_progress() { return {}; }
 /// Requested by the first Ctrl-C or SIGTERM; the second ends the process at once.
 base::CancelToken& interrupt_token();
 
+void print_error(std::string_view text);
 void print_warning(std::string_view text);
 void print_note(std::string_view text);
 

@@ -94,10 +94,17 @@ class HeaderReader {
 
 uint64_t scalar_bytes(const HeaderReader& in, uint32_t type, std::string_view key) {
   switch (type) {
-    case u8: case i8: case boolean: return 1;
-    case u16: case i16: return 2;
-    case u32: case i32: case f32: return 4;
-    case u64: case i64: case f64: return 8;
+    case u8:
+    case i8:
+    case boolean: return 1;
+    case u16:
+    case i16: return 2;
+    case u32:
+    case i32:
+    case f32: return 4;
+    case u64:
+    case i64:
+    case f64: return 8;
     default: in.corrupt("key {} has value type {}, expected 0 to 12", printable(key), type);
   }
 }
@@ -152,8 +159,7 @@ std::pair<std::string, std::optional<std::string>> read_pair(HeaderReader& in) {
   if (key.empty() || key.size() > kMaxMetadataText)
     in.corrupt("a key has {} bytes, expected 1 to {}", key.size(), kMaxMetadataText);
   const auto type = in.number<uint32_t>(key);
-  if (key == kAlignmentKey && type != u32)
-    in.corrupt("{} has value type {}, expected 4 (u32)", kAlignmentKey, type);
+  if (key == kAlignmentKey && type != u32) in.corrupt("{} has value type {}, expected 4 (u32)", kAlignmentKey, type);
   if (type != array) {
     std::string text = scalar_text(in, type, key);
     return {std::move(key), std::move(text)};
@@ -184,10 +190,11 @@ TensorEntry read_entry(HeaderReader& in, std::string_view source) {
   }
   const auto number = in.number<uint32_t>(entry.name);
   const auto type = type_from_ggml(number);
-  base::check(type.has_value(), ErrorKind::unsupported,
-              "{}: tensor {} has ggml type {}, which is not supported (supported: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 "
-              "Q2_K Q3_K Q4_K Q5_K Q6_K)",
-              source, printable(entry.name), number);
+  base::check(
+      type.has_value(), ErrorKind::unsupported,
+      "{}: tensor {} has ggml type {}, which is not supported (supported: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 "
+      "Q2_K Q3_K Q4_K Q5_K Q6_K)",
+      source, printable(entry.name), number);
   entry.type = *type;
   entry.offset = in.number<uint64_t>(entry.name);
   const auto elements = element_count(entry.shape);

@@ -24,8 +24,8 @@ constexpr size_t kMaxExtents = 16;
 // A pair of 10 bytes takes 110 in memory; trainers write a few hundred of them.
 constexpr size_t kMaxMetadataPairs = 100'000;
 
-// Builds the table while the header is parsed, so that a hostile header never becomes a tree in memory: the only nesting
-// accepted is {name: {field: scalar or list of integers}} and {"__metadata__": {key: string}}.
+// Builds the table while the header is parsed, so that a hostile header never becomes a tree in memory: the only
+// nesting accepted is {name: {field: scalar or list of integers}} and {"__metadata__": {key: string}}.
 class HeaderReader : public nlohmann::json_sax<json> {
  public:
   HeaderReader(std::string_view header, std::string_view source) : header_(header), source_(source) {}
@@ -107,7 +107,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
     if (const auto broken = base::first_broken_utf8(header_))
       corrupt("the header is not valid UTF-8 at byte {}; the file is damaged", 8 + *broken);
-    corrupt("the header is not valid JSON near byte {}; the file is damaged or its download was cut short", 8 + position);
+    corrupt("the header is not valid JSON near byte {}; the file is damaged or its download was cut short",
+            8 + position);
   }
 
  private:
@@ -179,8 +180,8 @@ void check_tiling(std::vector<TensorEntry>& entries, uint64_t data_bytes, std::s
                 printable(entry.name), end, data_bytes);
   }
   base::check(end == data_bytes, ErrorKind::corrupt_file,
-              "{}: the tensors take {} bytes, the file has {} bytes of data; the rest belongs to no tensor", source, end,
-              data_bytes);
+              "{}: the tensors take {} bytes, the file has {} bytes of data; the rest belongs to no tensor", source,
+              end, data_bytes);
 }
 
 uint64_t header_length(std::span<const std::byte> bytes) {
@@ -211,6 +212,9 @@ TensorTable parse_safetensors(std::span<const std::byte> bytes, std::string_view
               "{}: the header starts with \"{}\", expected \"{{\"; this is no safetensors file", source,
               printable(text.substr(0, 16)));
 
+  const size_t nul = text.find('\0');  // which the parser would take for the end, ignoring what follows
+  base::check(nul == std::string_view::npos, ErrorKind::corrupt_file,
+              "{}: the header has a NUL at byte {}; it is damaged", source, 8 + nul);
   HeaderReader reader(text, source);
   json::sax_parse(text, &reader);
   TensorTable table = reader.take();
@@ -226,8 +230,8 @@ std::string make_safetensors_header(TensorTable& table) {
   uint64_t offset = 0;
   for (TensorEntry& entry : table.entries) {
     base::check(!traits(entry.type).safetensors.empty() && entry.name != "__metadata__", ErrorKind::unsupported,
-                "tensor {} of type {} does not fit into safetensors, which takes plain numbers only", printable(entry.name),
-                name(entry.type));
+                "tensor {} of type {} does not fit into safetensors, which takes plain numbers only",
+                printable(entry.name), name(entry.type));
     header[entry.name] = {{"dtype", traits(entry.type).safetensors},
                           {"shape", entry.shape},
                           {"data_offsets", {offset, offset + entry.size}}};

@@ -1,11 +1,11 @@
 #include "files/shard_index.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "files/bounded_json.h"
 
 namespace calotype::files {
 namespace fs = std::filesystem;
@@ -16,34 +16,18 @@ using nlohmann::json;
 namespace {
 
 constexpr uint64_t kMaxJsonBytes = 16 << 20;  // the real index of FLUX.1 has 120 kB
-constexpr int kMaxNesting = 32;
-// A value takes up to 100 bytes in memory: without a cap 16 MB of "[],[],…" become half a gigabyte.
-constexpr int kMaxElements = 1'000'000;
 
 bool is_plain_name(const std::string& name) {
-  const auto forbidden = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == '/' || c == '\\' || c == 0x7F; };
+  const auto forbidden = [](char c) {
+    return static_cast<unsigned char>(c) < 0x20 || c == '/' || c == '\\' || c == 0x7F;
+  };
   return !name.empty() && name.size() < 256 && name != "." && name != ".." && std::ranges::none_of(name, forbidden);
 }
 
 }  // namespace
 
 json parse_json_object(std::string_view text, std::string_view source) {
-  int elements = 0;
-  const auto within_limits = [&](int depth, json::parse_event_t, json&) {
-    base::check(depth < kMaxNesting, ErrorKind::corrupt_file, "{}: nested more than {} deep", source, kMaxNesting);
-    base::check(++elements <= kMaxElements, ErrorKind::corrupt_file, "{}: holds more than {} keys, values and brackets",
-                source, kMaxElements);
-    return true;
-  };
-  json object;
-  try {
-    object = json::parse(text, within_limits);
-  } catch (const json::parse_error& error) {
-    base::fail(ErrorKind::corrupt_file, "{}: not valid JSON near byte {} (starts with \"{}\"); the file is damaged", source,
-               error.byte, printable(text.substr(0, 24)));
-  } catch (const json::exception&) {
-    base::fail(ErrorKind::corrupt_file, "{}: holds a number that is too large", source);
-  }
+  json object = parse_bounded_json(text, source);
   base::check(object.is_object(), ErrorKind::corrupt_file, "{}: holds a JSON {}, expected an object", source,
               object.type_name());
   return object;
@@ -76,8 +60,9 @@ std::vector<TensorFile> open_shards(const fs::path& index) {
   for (auto& [shard, tensors] : promised) {
     const fs::path path = index.parent_path() / shard;
     std::error_code ignored;
-    base::check(fs::exists(path, ignored), ErrorKind::not_found, "{}: missing; {} says that it holds {} of {} tensors, fetch it again",
-                path.string(), index.filename().string(), tensors.size(), weight_map.size());
+    base::check(fs::exists(path, ignored), ErrorKind::not_found,
+                "{}: missing; {} says that it holds {} of {} tensors, fetch it again", path.string(),
+                index.filename().string(), tensors.size(), weight_map.size());
     files.push_back(open_tensor_file(path));
     for (const StoredTensor& tensor : files.back().tensors) tensors.erase(tensor.name);
     base::check(tensors.empty(), ErrorKind::corrupt_file, "{}: lacks tensor {} that {} promises; fetch it again",

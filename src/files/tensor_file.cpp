@@ -16,10 +16,12 @@ struct Signature {
   std::string_view start, meaning;
 };
 
-constexpr std::string_view kArchive = "a zip archive or PyTorch pickle (.ckpt, .pt, .bin); convert it to safetensors first";
+constexpr std::string_view kArchive =
+    "a zip archive or PyTorch pickle (.ckpt, .pt, .bin); convert it to safetensors first";
 constexpr std::string_view kPickle =
     "a Python pickle; it could run code when opened and is refused, convert it to safetensors first";
-constexpr std::string_view kWebPage = "a web page, so the download went wrong (is the model gated, and are you signed in?)";
+constexpr std::string_view kWebPage =
+    "a web page, so the download went wrong (is the model gated, and are you signed in?)";
 
 // What users pass by mistake: downloads that are no model, and formats that can run code when opened.
 constexpr Signature kForeign[] = {

@@ -171,9 +171,10 @@ TensorType choose_type(const Candidate& tensor, const Target& target) {
   const TensorType wanted = *target.type;
   if (!is_packed(wanted)) return wanted;
   if (tensor.component == Component::clip || tensor.component == Component::vae) return tensor.stored;
+  // What is packed already stays so in GGUF: unpacking it would only cost space.
+  const bool stays_packed = gguf && files::is_block(tensor.stored);
   if (!may_be_packed(tensor.component, tensor.ours, tensor.shape.size()))
-    return gguf && files::is_block(tensor.stored) ? tensor.stored
-                                                  : plain(tensor.stored);  // unpacking would gain nothing
+    return stays_packed ? tensor.stored : plain(tensor.stored);
   const int64_t columns = tensor.shape.back();
   if (columns % files::traits(wanted).block == 0) return wanted;
   return columns % files::traits(TensorType::q8_0).block == 0 ? TensorType::q8_0 : plain(tensor.stored);
@@ -269,11 +270,13 @@ FilePlan plan_file(const TensorIndex& index, const Target& target) {
   for (const auto& [ours, source] : index.tensors) {
     const std::vector<int64_t> shape = shape_in(target.layout, ours, source.shape());
     const auto elements = static_cast<int64_t>(files::element_count(shape).value_or(0));
-    base::check(elements > 0 && (!source.swapped || shape[0] % 2 == 0), ErrorKind::corrupt_file,
+    const std::vector<NamedRows> names_of_rows = elements > 0 ? names.of(ours, shape[0]) : std::vector<NamedRows>();
+    const bool halved = source.swapped || std::ranges::any_of(names_of_rows, &NamedRows::swapped);
+    base::check(elements > 0 && !(halved && shape[0] % 2), ErrorKind::corrupt_file,
                 "{}: tensor {} has shape {}, which cannot be right", index.where(), ours, files::shape_text(shape));
     const Pieces pieces = pieces_of(source, elements);
     const int64_t columns = elements / shape[0];
-    for (const NamedRows& rows : names.of(ours, shape[0])) {
+    for (const NamedRows& rows : names_of_rows) {
       const int64_t begin = rows.begin * columns, end = rows.end * columns;
       OutputTensor tensor{.entry = {.name = rows.name, .shape = shape}, .pieces = slice(pieces, begin, end)};
       if (rows.swapped) tensor.pieces = swap_halves(tensor.pieces, end - begin);

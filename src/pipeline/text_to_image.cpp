@@ -191,6 +191,8 @@ void TextToImage::encode_ahead(const std::vector<GenerateOptions>& jobs, const G
 void TextToImage::release_encoders() {
   clip_.reset();
   t5_.reset();
+  bundle_.part(Component::clip).release_pages();
+  bundle_.part(Component::t5).release_pages();
 }
 
 void TextToImage::load_transformer(const GenerateHooks& hooks) {

@@ -2,6 +2,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "files/bounded_json.h"
 
 namespace calotype::text {
 namespace {
@@ -9,25 +10,8 @@ namespace {
 using base::ErrorKind;
 using nlohmann::json;
 
-constexpr int kDeepest = 16;
-// A value takes up to 50 bytes in memory, a byte in the file: without a cap 64 MB of "[],[],…" become gigabytes.
-constexpr size_t kMostValues = 4 * kMostIds;
-
-json parse(const TokenizerFile& file) {
-  size_t values = 0;
-  const auto bounded = [&](int depth, json::parse_event_t event, json&) {
-    base::check(depth <= kDeepest, ErrorKind::corrupt_file, "{}: nested more than {} levels deep", file.name, kDeepest);
-    base::check(
-        event == json::parse_event_t::object_end || event == json::parse_event_t::array_end || ++values <= kMostValues,
-        ErrorKind::corrupt_file, "{}: more than {} values", file.name, kMostValues);
-    return true;
-  };
-  try {
-    return json::parse(file.bytes, bounded);
-  } catch (const json::exception& error) {
-    base::fail(ErrorKind::corrupt_file, "{}: not valid JSON: {}", file.name, base::printable(error.what(), 200));
-  }
-}
+// CLIP's has 250,000. Ten bytes of file can make a value, which takes up to 100 in memory.
+constexpr files::JsonLimits kLimits = {.depth = 16, .values = 3'000'000};
 
 }  // namespace
 
@@ -45,7 +29,8 @@ bool is_folder(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path, ignored);
 }
 
-JsonDocument::JsonDocument(const TokenizerFile& file) : name_(file.name), json_(parse(file)) {}
+JsonDocument::JsonDocument(const TokenizerFile& file)
+    : name_(file.name), json_(files::parse_bounded_json(file.bytes, file.name, kLimits)) {}
 
 std::string JsonValue::where() const {
   return fmt::format("{}: {}", file_, path_.empty() ? "the whole file" : base::printable(path_));

@@ -10,7 +10,8 @@
 namespace calotype::weights {
 namespace {
 
-// One layer in two layouts, without its last word (weight, bias, scale). "*" stands for a number, the same on both sides.
+// One layer in two layouts, without its last word (weight, bias, scale). "*" stands for a number, the same on both
+// sides.
 struct Rule {
   std::string_view ours, theirs;
   int part = 0, parts = 1;
@@ -132,7 +133,8 @@ constexpr Rule kT5[] = {
     {"encoder.block.*.layer.0.layer_norm", "enc.blk.*.attn_norm"},
     {"encoder.block.*.layer.1.DenseReluDense.wi_0", "enc.blk.*.ffn_gate"},
     {"encoder.block.*.layer.1.DenseReluDense.wi_1", "enc.blk.*.ffn_up"},
-    {"encoder.block.*.layer.1.DenseReluDense.wi", ""},  // ungated T5 1.0, which FLUX.1 does not use but small models may
+    {"encoder.block.*.layer.1.DenseReluDense.wi",
+     ""},  // ungated T5 1.0, which FLUX.1 does not use but small models may
     {"encoder.block.*.layer.1.DenseReluDense.wo", "enc.blk.*.ffn_down"},
     {"encoder.block.*.layer.1.layer_norm", "enc.blk.*.ffn_norm"},
     {"encoder.final_layer_norm", "enc.output_norm"},
@@ -142,10 +144,8 @@ struct Table {
   Component component;
   std::span<const Rule> rules;
 };
-constexpr std::array<Table, 4> kTables = {{{Component::transformer, kTransformer},
-                                           {Component::vae, kVae},
-                                           {Component::clip, kClip},
-                                           {Component::t5, kT5}}};
+constexpr std::array<Table, 4> kTables = {
+    {{Component::transformer, kTransformer}, {Component::vae, kVae}, {Component::clip, kClip}, {Component::t5, kT5}}};
 
 // What checkpoints of several parts, and programs that save from within a wrapper, put in front.
 constexpr std::string_view kPrefixes[] = {

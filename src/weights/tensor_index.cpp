@@ -193,6 +193,11 @@ uint64_t TensorIndex::bytes() const {
   return total;
 }
 
+void TensorIndex::release_pages() const {
+  for (const auto& [key, source] : tensors)
+    for (const Source::Part& part : source.parts) part.tensor.file->release(part.tensor.bytes);
+}
+
 std::string TensorIndex::where() const {
   if (files.empty()) return std::string(name(component));
   return files.size() == 1 ? files.front().string()

@@ -44,6 +44,8 @@ struct TensorIndex {
   int count(std::string_view prefix) const;
   int64_t parameters() const;
   uint64_t bytes() const;
+  /// Lets the system take the stored numbers out of our memory; they come back from the file when they are touched.
+  void release_pages() const;
   /// "flux1-dev.safetensors" or "transformer/a.safetensors and 2 more", for messages.
   std::string where() const;
 };

@@ -34,7 +34,9 @@ void decode(TensorType type, std::span<const std::byte> bytes, void* out, at::Sc
 /// Decodes one part into rows starting at `first_row` of `out`; row r lands at (r + shift) mod rows.
 void decode_part(const Source::Part& part, const at::Tensor& out, int64_t first_row, int64_t shift) {
   const StoredTensor& stored = part.tensor;
-  const int64_t rows = stored.shape.empty() ? 1 : stored.shape[0];
+  // A vector of block numbers is one row: its blocks cross every other border.
+  const bool one_row = stored.shape.empty() || (stored.shape.size() == 1 && files::is_block(stored.type));
+  const int64_t rows = one_row ? 1 : stored.shape[0];
   if (rows == 0) return;
   const int64_t columns = stored.elements() / rows;
   const int64_t all_rows = shift ? out.size(0) : rows;

@@ -5,8 +5,8 @@
 //     require(…, "entries lie inside the file");
 //   }
 //
-// A finding is a crash, a sanitizer's report, time or memory beyond run.sh's limits, an exception that is no base::Error,
-// or a broken promise.
+// A finding is a crash, a sanitizer's report, time or memory beyond run.sh's limits, an exception that is no
+// base::Error, or a broken promise.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +28,8 @@ void fuzz_one(std::string_view input);
 /// Ends the program, which libFuzzer reports with the input, unless the promise holds.
 void require(bool holds, std::string_view promise);
 
-/// True when `parse` returns. When it throws base::Error, the kind must be one that blames the input, and the message one
-/// line of text that starts with `source`.
+/// True when `parse` returns. When it throws base::Error, the kind must be one that blames the input, and the message
+/// one line of text that starts with `source`.
 bool accepted(const std::function<void()>& parse, std::string_view source = kSource);
 
 /// The input cut at NUL bytes into exactly `count` parts, the last of which takes the rest.

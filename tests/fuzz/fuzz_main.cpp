@@ -78,8 +78,8 @@ void check_same(const files::TensorTable& a, const files::TensorTable& b) {
 
 std::vector<std::string> prompts_for(std::string_view input) {
   std::vector<std::string> prompts = {
-      "", "a photo of a cat", "don't ½ ﬁ ＜/s＞ e\u0301 İ 猫 👩🏽‍🚀 \u200b\t\r\n x", "<|startoftext|><|ENDOFTEXT|></s><pad><extra_id_0>",
-      std::string(1, '\0') + "\x01\x7F!!!!"};
+      "", "a photo of a cat", "don't ½ ﬁ ＜/s＞ e\u0301 İ 猫 👩🏽‍🚀 \u200b\t\r\n x",
+      "<|startoftext|><|ENDOFTEXT|></s><pad><extra_id_0>", std::string(1, '\0') + "\x01\x7F!!!!"};
   if (!base::first_broken_utf8(input)) prompts.emplace_back(input);
   return prompts;
 }

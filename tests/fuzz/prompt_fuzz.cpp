@@ -14,7 +14,8 @@ void fuzz_one(std::string_view input) {
 
   const bool valid = !base::first_broken_utf8(input);
   std::vector<int32_t> ids;
-  require(accepted([&] { ids = clip.encode(input); }, "the prompt") == valid, "CLIP takes valid UTF-8 and nothing else");
+  require(accepted([&] { ids = clip.encode(input); }, "the prompt") == valid,
+          "CLIP takes valid UTF-8 and nothing else");
   check_ids(ids, clip.vocab_size());
   require(accepted([&] { ids = t5.encode(input); }, "the prompt") == valid, "T5 takes valid UTF-8 and nothing else");
   check_ids(ids, t5.vocab_size());

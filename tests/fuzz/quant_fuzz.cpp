@@ -39,7 +39,8 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-void check_rounding(const std::vector<float>& exact, const std::vector<uint16_t>& bf16, const std::vector<uint16_t>& f16) {
+void check_rounding(const std::vector<float>& exact, const std::vector<uint16_t>& bf16,
+                    const std::vector<uint16_t>& f16) {
   for (size_t i = 0; i < exact.size(); ++i) {
     const bool nan = std::isnan(exact[i]);
     const bool bf16_nan = (bf16[i] & 0x7FFF) > 0x7F80;
@@ -86,7 +87,8 @@ void fuzz_one(std::string_view input) {
   check_rounding(exact, bf16, f16);
 
   std::vector<float> pieces(count);
-  const size_t first = blocks / 3 * static_cast<size_t>(traits.block), cut = blocks / 3 * static_cast<size_t>(traits.block_bytes);
+  const size_t first = blocks / 3 * static_cast<size_t>(traits.block),
+               cut = blocks / 3 * static_cast<size_t>(traits.block_bytes);
   weights::decode_f32(type, bytes.first(cut), std::span(pieces).first(first));
   weights::decode_f32(type, bytes.subspan(cut), std::span(pieces).subspan(first));
   require(same_bits(exact, pieces), "rows decoded apart are the rows decoded together");

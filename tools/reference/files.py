@@ -32,7 +32,7 @@ def safetensors_file():
     numbers = torch.arange(6).reshape(2, 3)
     tensors = {kind: numbers.to(dtype) for kind, dtype in DTYPES.items()}
     tensors |= {"a scalar": torch.tensor(1.5), "no elements": torch.ones(0, 5), "é/猫 \"quoted\"": torch.ones(1, 2, 1, 3, 1)}
-    metadata = {"format": "pt", "note": "two\nlines, ½ 🙂"}
+    metadata = {"note": "two\nlines, ½ 🙂"}  # the package writes several in random order
     save_file(tensors, path, metadata)
     with safe_open(path, "pt") as stored:  # what the package itself reads
         names = {name: stored.get_slice(name).get_dtype() for name in stored.keys()}

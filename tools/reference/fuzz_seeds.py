@@ -53,7 +53,7 @@ def safetensors():
                                 torch.float8_e5m2, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)}
     write("safetensors", "types", save(every_type))
     write("safetensors", "shapes", save({"scalar": torch.ones([]), "none": torch.ones(0, 5), "é/猫": torch.ones(1, 2, 3, 4)},
-                                        {"format": "pt", "note": "a \"quoted\" line\n"}))
+                                        {"note": "a \"quoted\" line\n"}))
     write("safetensors", "nothing", save({}))
     for name, header in {"unpadded": '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
                          "escapes": r'{"\u00e9\ud83d\ude42":{"shape":[],"data_offsets":[0,1],"dtype":"U8"}}'}.items():
