@@ -32,13 +32,14 @@ asan:
 
 bench:
 	@tools/setup test
-	@tools/build bench
+	@tools/build bench bench/all
 	@set -e; for program in build/bench/bench/*_bench; do $$program; done
 
 install:
 	@if [ -z "$(PREFIX)" ]; then echo "error: say where: make install PREFIX=/opt/calotype" >&2; exit 2; fi
 	@$(MAKE) --no-print-directory build
-	@cmake --install build/release --prefix "$$(realpath -m "$(PREFIX)")" >build/install.log || { cat build/install.log; exit 1; }
+	@cmake --install build/release --prefix "$$(realpath -m "$(PREFIX)")" >build/install.log || \
+		{ cat build/install.log; exit 1; }
 	@echo "Installed $(PREFIX)/bin/calotype"
 
 clean:

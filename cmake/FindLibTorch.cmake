@@ -1,4 +1,4 @@
-# Finds LibTorch's headers and libraries without TorchConfig.cmake, which demands a CUDA toolkit when the build has CUDA.
+# Finds LibTorch's headers and libraries without TorchConfig.cmake, which demands a CUDA toolkit if the build has CUDA.
 # Accepts a libtorch folder, a Python wheel's torch/ folder, or a site-packages folder that holds one, given by
 # TORCH_DIR or CMAKE_PREFIX_PATH (variable or environment); else the copy that tools/setup puts under third_party/.
 # Makes the target calotype::torch. Links the CUDA libraries when they are there, never libtorch_python. A fuzz build
@@ -19,8 +19,8 @@ else()
 endif()
 find_path(LIBTORCH_INCLUDE_DIR ATen/ATen.h PATHS ${places} PATH_SUFFIXES include torch/include NO_DEFAULT_PATH NO_CACHE)
 if(NOT LIBTORCH_INCLUDE_DIR)
-  message(FATAL_ERROR "LibTorch is missing: no include/ATen/ATen.h in ${places}. Run `make build`, which fetches the wheel "
-                      "torch==2.13.0, or set TORCH_DIR to a folder with LibTorch 2.11 or newer.")
+  message(FATAL_ERROR "LibTorch is missing: no include/ATen/ATen.h in ${places}. Run `make build`, which fetches the "
+                      "wheel torch==2.13.0, or set TORCH_DIR to a folder with LibTorch 2.11 or newer.")
 endif()
 if(CALOTYPE_FUZZ)
   return()
@@ -50,7 +50,7 @@ add_library(calotype::torch ALIAS calotype_torch)
 target_include_directories(calotype_torch SYSTEM INTERFACE ${LIBTORCH_INCLUDE_DIR})
 target_link_libraries(calotype_torch INTERFACE ${LIBTORCH_torch_cpu} ${LIBTORCH_c10})
 
-# at::parallel_for needs OpenMP's directives but must run on LibTorch's own runtime: a second one would fight for the cores.
+# at::parallel_for needs OpenMP's directives but must run on LibTorch's own runtime: a second would fight for the cores.
 file(GLOB LIBTORCH_OPENMP ${LIBTORCH_ROOT}/lib/libgomp*.so* ${LIBTORCH_ROOT}/lib/libiomp5.so
      ${LIBTORCH_ROOT}/../torch.libs/libgomp*.so*)
 if(NOT LIBTORCH_OPENMP)

@@ -4,7 +4,7 @@
 set(folder "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/lib/calotype")
 set(licences "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}/share/calotype/licences")
 
-# ldd asks the loader itself. CMake's GET_RUNTIME_DEPENDENCIES searches for each library anew and would find two libgomp.
+# ldd asks the loader itself. CMake's GET_RUNTIME_DEPENDENCIES searches for each library anew and finds two libgomp.
 execute_process(COMMAND ldd ${program} OUTPUT_VARIABLE loaded COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX MATCHALL "[^\t\n]+ => not found" lost "${loaded}")
 if(lost)

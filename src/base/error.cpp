@@ -43,8 +43,7 @@ std::string printable(std::string_view text, size_t limit) {
     if (c.valid && !disturbs_a_line(c.code))
       out.append(text.substr(i, c.length));
     else
-      for (size_t k = 0; k < c.length; ++k)
-        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i + k]));
+      for (size_t k = 0; k < c.length; ++k) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i + k]));
     i += c.length;
   }
   if (i < text.size()) out += "…";

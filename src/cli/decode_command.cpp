@@ -31,8 +31,11 @@ void decode(const Options& options) {
   const auto vae_index = bundle.parts.find(weights::Component::vae);
   base::check(vae_index != bundle.parts.end(), base::ErrorKind::not_found,
               "no VAE to decode with; give --model the model that made the latents, or --vae FILE");
-  const vae::Autoencoder vae(vae_index->second, {.dtype = runtime.dtype.value_or(at::kFloat), .device = runtime.device});
-  const auto images = pipeline::decode_latents(vae, stored.latents_BChw, {.progress = terminal_progress(), .cancel = &interrupt_token(), .preview = {}, .latents = {}});
+  const vae::Autoencoder vae(vae_index->second,
+                             {.dtype = runtime.dtype.value_or(at::kFloat), .device = runtime.device});
+  const auto images = pipeline::decode_latents(
+      vae, stored.latents_BChw,
+      {.progress = terminal_progress(), .cancel = &interrupt_token(), .preview = {}, .latents = {}});
   const json settings = json::parse(stored.settings, nullptr, false);
   const int count = static_cast<int>(images.size());
   for (int i = 0; i < count; ++i) {
@@ -40,7 +43,9 @@ void decode(const Options& options) {
     const fs::path path = numbered(options.output.output, i, count);
     const bool known = settings.is_array() && index < settings.size();
     write_picture(path, images[index],
-                  {.parameters = {}, .settings_json = known ? settings[index].dump() : "", .software = std::string(kProgramVersion)},
+                  {.parameters = {},
+                   .settings_json = known ? settings[index].dump() : "",
+                   .software = std::string(kProgramVersion)},
                   options.output);
     fmt::print("{}\n", path.string());
   }
@@ -53,9 +58,11 @@ void add_decode(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("latents", options->latents, "file written by generate --save-latents")->required();
   add_model_options(*command, options->model);
-  command->add_option("-o,--output", options->output.output, "file to write; several pictures are numbered")->capture_default_str();
+  command->add_option("-o,--output", options->output.output, "file to write; several pictures are numbered")
+      ->capture_default_str();
   command->add_option("--format", options->output.format, "png, jpeg or webp; default: by the ending of --output");
-  command->add_option("--quality", options->output.quality, "of jpeg and webp, 1 to 100 (webp 100 is lossless)")->capture_default_str();
+  command->add_option("--quality", options->output.quality, "of jpeg and webp, 1 to 100 (webp 100 is lossless)")
+      ->capture_default_str();
   command->callback([options] { decode(*options); });
 }
 

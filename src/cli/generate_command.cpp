@@ -39,7 +39,8 @@ std::optional<uint64_t> parse_seed(const std::string& text) {
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   base::check(error == std::errc() && end == text.data() + text.size(), ErrorKind::bad_input,
-              "--seed is {}, expected a whole number from 0 to 18446744073709551615 or \"random\"", base::printable(text));
+              "--seed is {}, expected a whole number from 0 to 18446744073709551615 or \"random\"",
+              base::printable(text));
   return value;
 }
 
@@ -48,7 +49,8 @@ std::vector<GenerateOptions> jobs(const Options& options) {
               "no prompt; give one, or --prompt-file FILE with one a line");
   GenerateOptions base_options = options.generate;
   const auto noise = flux::noise_stream(options.noise);
-  base::check(noise.has_value(), ErrorKind::bad_input, "--noise is {}, expected torch, bfl or comfy", base::printable(options.noise));
+  base::check(noise.has_value(), ErrorKind::bad_input, "--noise is {}, expected torch, bfl or comfy",
+              base::printable(options.noise));
   base_options.noise = *noise;
   base_options.seed = parse_seed(options.seed);
   std::vector<std::string> prompts;
@@ -73,7 +75,8 @@ void check_output(const OutputOptions& output, const fs::path& other) {
   for (const fs::path& path : {output.output, other}) {
     if (path.empty()) continue;
     const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-    base::check(fs::is_directory(folder), ErrorKind::not_found, "{}: the folder {} does not exist", path.string(), folder.string());
+    base::check(fs::is_directory(folder), ErrorKind::not_found, "{}: the folder {} does not exist", path.string(),
+                folder.string());
     base::check(!fs::is_directory(path), ErrorKind::bad_input, "{}: is a folder, expected a file name", path.string());
   }
 }
@@ -83,7 +86,10 @@ json result_json(const GenerateResult& result, const std::vector<std::string>& p
   for (size_t i = 0; i < result.pictures.size(); ++i)
     pictures.push_back({{"path", paths[i]}, {"seed", result.pictures[i].seed}});
   json out = settings_json(result, *result.used.seed);
-  out.update({{"pictures", pictures}, {"seconds", result.seconds}, {"peak_memory_bytes", result.peak_memory}, {"warnings", result.warnings}});
+  out.update({{"pictures", pictures},
+              {"seconds", result.seconds},
+              {"peak_memory_bytes", result.peak_memory},
+              {"warnings", result.warnings}});
   return out;
 }
 
@@ -136,7 +142,8 @@ class Run {
   static void rescue(const pipeline::Latents& latents, const GenerateResult& result, const fs::path& output) {
     const fs::path path = output.string() + ".latents.safetensors";
     write_latents(path, latents, result);
-    print_note(fmt::format("sampling was finished; its latents are in {0}: continue with `calotype decode {0}`", path.string()));
+    print_note(fmt::format("sampling was finished; its latents are in {0}: continue with `calotype decode {0}`",
+                           path.string()));
   }
 
   void write(const GenerateResult& result, const fs::path& output) const {
@@ -155,8 +162,7 @@ class Run {
     if (options_.json)
       std::cout << result_json(result, paths).dump() << std::endl;
     else
-      for (size_t i = 0; i < paths.size(); ++i)
-        fmt::print("{}  seed {}\n", paths[i], result.pictures[i].seed);
+      for (size_t i = 0; i < paths.size(); ++i) fmt::print("{}  seed {}\n", paths[i], result.pictures[i].seed);
   }
 
   const Options& options_;
@@ -171,19 +177,24 @@ void add_generate(CLI::App& app) {
   command->add_option("prompt", options->prompt, "what to draw, in words; any length");
   command->add_option("--prompt-file", options->prompt_file, "file with one prompt a line; the model stays loaded");
   add_model_options(*command, options->model);
-  command->add_option("--width", g.width, "pixels, a multiple of 16")->capture_default_str();
-  command->add_option("--height", g.height, "pixels, a multiple of 16")->capture_default_str();
+  command->add_option("--width", g.width, "pixels, a multiple of 16, default 1024");
+  command->add_option("--height", g.height, "pixels, a multiple of 16, default 1024");
   command->add_option("--steps", g.steps, "sampling steps, 0 = 4 for schnell, 28 for dev")->capture_default_str();
   command->add_option("--guidance", g.guidance, "how closely dev follows the prompt, default 3.5");
   command->add_option("--negative-prompt", g.negative_prompt, "what to avoid; needs --true-cfg");
-  command->add_option("--true-cfg", g.true_cfg, "classifier-free guidance above 1: two passes a step")->capture_default_str();
+  command->add_option("--true-cfg", g.true_cfg, "classifier-free guidance above 1: two passes a step")
+      ->capture_default_str();
   command->add_option("--seed", options->seed, "whole number; the same seed gives the same picture. Default: random");
   command->add_option("--count", g.count, "pictures, with seeds seed, seed + 1, …")->capture_default_str();
-  command->add_option("--max-sequence-length", g.max_sequence_length, "T5 tokens, 0 = 256 for schnell, 512 for dev")->capture_default_str();
-  command->add_option("--noise", options->noise, "whose noise a seed stands for: torch, bfl or comfy")->capture_default_str();
-  command->add_option("-o,--output", options->output.output, "file to write; several pictures are numbered")->capture_default_str();
+  command->add_option("--max-sequence-length", g.max_sequence_length, "T5 tokens, 0 = 256 for schnell, 512 for dev")
+      ->capture_default_str();
+  command->add_option("--noise", options->noise, "whose noise a seed stands for: torch, bfl or comfy")
+      ->capture_default_str();
+  command->add_option("-o,--output", options->output.output, "file to write; several pictures are numbered")
+      ->capture_default_str();
   command->add_option("--format", options->output.format, "png, jpeg or webp; default: by the ending of --output");
-  command->add_option("--quality", options->output.quality, "of jpeg and webp, 1 to 100 (webp 100 is lossless)")->capture_default_str();
+  command->add_option("--quality", options->output.quality, "of jpeg and webp, 1 to 100 (webp 100 is lossless)")
+      ->capture_default_str();
   command->add_flag("!--no-metadata", options->output.metadata, "leave prompt and settings out of the file");
   command->add_flag("!--no-ai-tag", options->output.ai_tag, "leave out the tag that says a model made the picture");
   command->add_option("--preview", options->preview, "file that shows the forming picture after each step");

@@ -1,5 +1,5 @@
-#include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
+#include <CLI/CLI.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -24,10 +24,18 @@ struct Options {
 json to_json(const FileReport& file) {
   json parts = json::array();
   for (const PartReport& part : file.parts)
-    parts.push_back({{"part", weights::name(part.component)}, {"variant", part.variant}, {"tensors", part.tensors},
-                     {"parameters", part.parameters}, {"bytes", part.bytes}, {"types", part.types},
-                     {"problems", part.problems}, {"not_finite", part.not_finite}});
-  return {{"path", file.path}, {"container", file.container}, {"bytes", file.bytes}, {"parts", parts},
+    parts.push_back({{"part", weights::name(part.component)},
+                     {"variant", part.variant},
+                     {"tensors", part.tensors},
+                     {"parameters", part.parameters},
+                     {"bytes", part.bytes},
+                     {"types", part.types},
+                     {"problems", part.problems},
+                     {"not_finite", part.not_finite}});
+  return {{"path", file.path},
+          {"container", file.container},
+          {"bytes", file.bytes},
+          {"parts", parts},
           {"unknown_tensors", file.unknown_tensors}};
 }
 
@@ -35,9 +43,11 @@ void print_part(const PartReport& part, const Options& options) {
   std::vector<std::string> types;
   for (const auto& [type, count] : part.types) types.push_back(fmt::format("{} {}", count, type));
   fmt::print("  {}{}\n", weights::name(part.component), part.variant.empty() ? "" : ", " + part.variant);
-  fmt::print("    {} parameters in {} tensors ({}), {}\n", part.parameters, part.tensors, fmt::join(types, ", "), pipeline::bytes_text(part.bytes));
+  fmt::print("    {} parameters in {} tensors ({}), {}\n", part.parameters, part.tensors, fmt::join(types, ", "),
+             pipeline::bytes_text(part.bytes));
   for (const std::string& problem : part.problems) fmt::print("    problem: {}\n", problem);
-  for (const std::string& tensor : part.not_finite) fmt::print("    not finite: {} holds NaN or infinity\n", base::printable(tensor));
+  for (const std::string& tensor : part.not_finite)
+    fmt::print("    not finite: {} holds NaN or infinity\n", base::printable(tensor));
   if (options.check && part.not_finite.empty()) fmt::print("    every value is finite\n");
 }
 
@@ -45,13 +55,15 @@ void print(const FileReport& file, const Options& options) {
   fmt::print("{}: {}, {}\n", file.path, file.container, pipeline::bytes_text(file.bytes));
   for (const PartReport& part : file.parts) print_part(part, options);
   if (file.unknown_tensors)
-    fmt::print("  {} tensor{} of no FLUX.1 part, for example {}\n", file.unknown_tensors, file.unknown_tensors == 1 ? "" : "s", file.first_unknown);
+    fmt::print("  {} tensor{} of no FLUX.1 part, for example {}\n", file.unknown_tensors,
+               file.unknown_tensors == 1 ? "" : "s", file.first_unknown);
 }
 
 void inspect(const Options& options) {
   std::vector<FileReport> reports;
   for (const std::string& path : options.paths) {
-    auto more = pipeline::inspect(path, {.check_values = options.check, .progress = options.check ? terminal_progress() : no_progress()});
+    auto more = pipeline::inspect(
+        path, {.check_values = options.check, .progress = options.check ? terminal_progress() : no_progress()});
     std::ranges::move(more, std::back_inserter(reports));
   }
   const std::vector<std::string> missing = pipeline::missing_parts(reports);
@@ -61,7 +73,8 @@ void inspect(const Options& options) {
   if (options.json) {
     json list = json::array();
     for (const FileReport& file : reports) list.push_back(to_json(file));
-    fmt::print("{}\n", json{{"files", list}, {"missing", missing}, {"sound", sound}}.dump(2, ' ', false, json::error_handler_t::replace));
+    fmt::print("{}\n", json{{"files", list}, {"missing", missing}, {"sound", sound}}.dump(
+                           2, ' ', false, json::error_handler_t::replace));
   } else {
     for (const FileReport& file : reports) print(file, options);
     if (missing.empty())

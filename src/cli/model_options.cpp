@@ -22,8 +22,8 @@ at::Device parse_device(const std::string& text) {
   base::check(cuda, ErrorKind::bad_input, "--device is {}, expected cpu, cuda or cuda:N", base::printable(text));
   const int count = static_cast<int>(at::detail::getCUDAHooks().deviceCount());
   base::check(at::hasCUDA() && index < count, ErrorKind::unsupported,
-              "--device is {}, but there {} {} CUDA device{}; use --device cpu, or build against LibTorch's CUDA wheel", text,
-              count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
+              "--device is {}, but there {} {} CUDA device{}; use --device cpu, or build against LibTorch's CUDA wheel",
+              text, count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
   return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
 }
 
@@ -43,13 +43,17 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--vae", options.paths.vae, "file or folder whose VAE to use instead");
   command.add_option("--clip", options.paths.clip, "file or folder whose CLIP text encoder to use instead");
   command.add_option("--t5", options.paths.t5, "file or folder whose T5 text encoder to use instead");
-  command.add_option("--dtype", options.dtype, "compute in f32, bf16 or f16; auto: f32 for small models, bf16 for large ones")->capture_default_str();
+  command
+      .add_option("--dtype", options.dtype,
+                  "compute in f32, bf16 or f16; auto: f32 for small models, bf16 for large ones")
+      ->capture_default_str();
   command.add_option("--device", options.device, "cpu, cuda or cuda:N; auto: CUDA when there")->capture_default_str();
   command.add_option("--threads", options.threads, "CPU threads, 0 = all cores")->capture_default_str();
 }
 
 pipeline::RuntimeOptions runtime_options(const ModelOptions& options) {
-  base::check(options.threads >= 0 && options.threads <= 1024, ErrorKind::bad_input, "--threads is {}, expected 0 to 1024", options.threads);
+  base::check(options.threads >= 0 && options.threads <= 1024, ErrorKind::bad_input,
+              "--threads is {}, expected 0 to 1024", options.threads);
   if (options.threads > 0) at::set_num_threads(options.threads);
   return {.dtype = parse_dtype(options.dtype), .device = parse_device(options.device)};
 }

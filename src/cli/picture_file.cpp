@@ -31,13 +31,15 @@ std::string_view name(flux::NoiseStream stream) {
 image::Format output_format(const OutputOptions& options) {
   std::string text = options.format;
   if (text.empty()) text = options.output.extension().string().erase(0, 1);
-  std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::ranges::transform(text, text.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   if (text.empty()) return image::Format::png;
   const auto format = image::format_from_name(text);
   const bool writable = format == image::Format::png || format == image::Format::jpeg || format == image::Format::webp;
-  base::check(writable, ErrorKind::bad_input, "pictures are written as png, jpeg or webp, not {} ({})", base::printable(text),
-              options.format.empty() ? "the ending of --output" : "--format");
-  base::check(options.quality >= 1 && options.quality <= 100, ErrorKind::bad_input, "--quality is {}, expected 1 to 100", options.quality);
+  base::check(writable, ErrorKind::bad_input, "pictures are written as png, jpeg or webp, not {} ({})",
+              base::printable(text), options.format.empty() ? "the ending of --output" : "--format");
+  base::check(options.quality >= 1 && options.quality <= 100, ErrorKind::bad_input,
+              "--quality is {}, expected 1 to 100", options.quality);
   return *format;
 }
 
@@ -50,8 +52,8 @@ fs::path numbered(const fs::path& output, int index, int count) {
 json settings_json(const pipeline::GenerateResult& result, uint64_t seed) {
   const pipeline::GenerateOptions& o = result.used;
   json out = {{"prompt", o.prompt},
-              {"width", o.width},
-              {"height", o.height},
+              {"width", *o.width},
+              {"height", *o.height},
               {"steps", o.steps},
               {"seed", seed},
               {"max_sequence_length", o.max_sequence_length},
@@ -71,10 +73,12 @@ std::string parameters_text(const pipeline::GenerateResult& result, uint64_t see
   if (!o.negative_prompt.empty()) text += "Negative prompt: " + o.negative_prompt + "\n";
   text += fmt::format("Steps: {}, Sampler: Euler, CFG scale: {}, ", o.steps, o.true_cfg);
   if (o.guidance) text += fmt::format("Distilled CFG Scale: {}, ", *o.guidance);
-  return text + fmt::format("Seed: {}, Size: {}x{}, Model: {}, Version: {}", seed, o.width, o.height, result.model, kProgramVersion);
+  return text + fmt::format("Seed: {}, Size: {}x{}, Model: {}, Version: {}", seed, *o.width, *o.height, result.model,
+                            kProgramVersion);
 }
 
-void write_picture(const fs::path& path, const image::RgbImage& picture, const image::Metadata& metadata, const OutputOptions& options) {
+void write_picture(const fs::path& path, const image::RgbImage& picture, const image::Metadata& metadata,
+                   const OutputOptions& options) {
   image::EncodeOptions encode{.format = output_format(options), .quality = options.quality, .metadata = metadata};
   if (!options.metadata) encode.metadata.parameters = encode.metadata.settings_json = encode.metadata.software = "";
   encode.metadata.ai_generated = options.ai_tag;
@@ -105,8 +109,10 @@ StoredLatents read_latents(const fs::path& path) {
     const at::Tensor values = weights::unpack({.parts = {{.tensor = tensor}}}, at::kFloat);
     return {values, file.metadata.contains("settings") ? file.metadata["settings"] : ""};
   }
-  base::fail(ErrorKind::bad_input, "{}: has no tensor \"latents\" of four dimensions; expected a file that `calotype generate --save-latents` wrote",
-             path.string());
+  base::fail(
+      ErrorKind::bad_input,
+      "{}: has no tensor \"latents\" of four dimensions; expected a file that `calotype generate --save-latents` wrote",
+      path.string());
 }
 
 }  // namespace calotype::cli

@@ -12,7 +12,7 @@ namespace calotype::cli {
 
 struct OutputOptions {
   std::filesystem::path output = "calotype.png";
-  std::string format;    ///< png, jpeg, webp; empty: by the name's ending
+  std::string format;  ///< png, jpeg, webp; empty: by the name's ending
   int quality = 90;
   bool metadata = true;  ///< prompt and settings
   bool ai_tag = true;    ///< says that a model made the picture
@@ -33,7 +33,8 @@ void write_picture(const std::filesystem::path& path, const image::RgbImage& pic
                    const OutputOptions& options);
 
 /// Latents as safetensors: tensor "latents" [B, C, h, w] f32, settings in the metadata.
-void write_latents(const std::filesystem::path& path, const pipeline::Latents& latents, const pipeline::GenerateResult& result);
+void write_latents(const std::filesystem::path& path, const pipeline::Latents& latents,
+                   const pipeline::GenerateResult& result);
 
 struct StoredLatents {
   at::Tensor latents_BChw;

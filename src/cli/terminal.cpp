@@ -41,7 +41,8 @@ class ProgressPrinter {
     if (event.done == 0) return "";
     const double each = elapsed / static_cast<double>(event.done);
     if (event.done == event.total) return fmt::format("{}", duration_text(elapsed));
-    return fmt::format("{:.2f} s/step, {} left", each, duration_text(each * static_cast<double>(event.total - event.done)));
+    return fmt::format("{:.2f} s/step, {} left", each,
+                       duration_text(each * static_cast<double>(event.total - event.done)));
   }
 
   void draw_bar(const base::ProgressEvent& event, double elapsed) {

@@ -15,9 +15,9 @@ namespace calotype::files {
 /// Scalars and strings (of long ones the first 64 kB) go to `metadata` as text; arrays are skipped.
 TensorTable parse_gguf(std::span<const std::byte> bytes, std::string_view source);
 
-/// Everything before the data, padded to the alignment of 32; sets each entry's offset. Each tensor's data must be padded
-/// to `kGgufAlignment` when it is written. `metadata` becomes string pairs, less keys that GGUF cannot hold. Errors:
-/// unsupported for a tensor that it cannot hold.
+/// Everything before the data, padded to the alignment of 32; sets each entry's offset. Each tensor's data must be
+/// padded to `kGgufAlignment` when it is written. `metadata` becomes string pairs, less keys that GGUF cannot hold.
+/// Errors: unsupported for a tensor that it cannot hold.
 std::string make_gguf_header(TensorTable& table);
 
 inline constexpr uint64_t kGgufAlignment = 32;

@@ -1,6 +1,7 @@
 // Checkpoints split over several files: the index.json that names them.
 //
-//   for (const std::string& shard : parse_shard_index(text, "transformer/model.safetensors.index.json")) open(folder / shard);
+//   for (const std::string& shard : parse_shard_index(text, "transformer/model.safetensors.index.json")) open(folder /
+//   shard);
 //
 // Thread-safe.
 #pragma once

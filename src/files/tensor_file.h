@@ -55,8 +55,8 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-/// Errors: not_found; unsupported for what is certainly something else (pickle, zip, HTML, a Git LFS pointer, …), saying
-/// so; corrupt_file for a damaged header, with the tensor and the numbers.
+/// Errors: not_found; unsupported for what is certainly something else (pickle, zip, HTML, a Git LFS pointer, …),
+/// saying so; corrupt_file for a damaged header, with the tensor and the numbers.
 TensorFile open_tensor_file(const std::filesystem::path& path);
 
 /// "[4, 16]" for messages.

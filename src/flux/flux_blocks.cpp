@@ -29,7 +29,8 @@ std::vector<Modulation> ModulationLayer::operator()(const Tensor& vec_BD) const 
 }
 
 QkNorm::QkNorm(const Scope& scope, int64_t head_width)
-    : query_norm(scope.tensor("query_norm.scale", {head_width})), key_norm(scope.tensor("key_norm.scale", {head_width})) {}
+    : query_norm(scope.tensor("query_norm.scale", {head_width})),
+      key_norm(scope.tensor("key_norm.scale", {head_width})) {}
 
 SelfAttention::SelfAttention(const Scope& scope, const TransformerConfig& c)
     : qkv(scope / "qkv", {.in = c.width, .out = 3 * c.width}),

@@ -10,7 +10,8 @@ namespace calotype::flux {
 using base::probe;
 
 MlpEmbedder::MlpEmbedder(const Scope& scope, int64_t in, int64_t width)
-    : in_layer(scope / "in_layer", {.in = in, .out = width}), out_layer(scope / "out_layer", {.in = width, .out = width}) {}
+    : in_layer(scope / "in_layer", {.in = in, .out = width}),
+      out_layer(scope / "out_layer", {.in = width, .out = width}) {}
 
 Tensor MlpEmbedder::operator()(const Tensor& x_BC) const { return out_layer(at::silu(in_layer(x_BC))); }
 

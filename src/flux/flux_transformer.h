@@ -16,8 +16,8 @@ namespace calotype::flux {
 
 /// What the picture shall show, encoded.
 struct Conditioning {
-  Tensor text_BTE;    ///< T5 states [B, T, text_width]
-  Tensor pooled_BP;   ///< CLIP's pooled vector [B, pooled_width]
+  Tensor text_BTE;        ///< T5 states [B, T, text_width]
+  Tensor pooled_BP;       ///< CLIP's pooled vector [B, pooled_width]
   double guidance = 3.5;  ///< ignored by models without guidance embedding
 };
 

@@ -13,7 +13,8 @@ namespace {
 at::Generator generator(uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
 Tensor torch_noise(uint64_t seed, int64_t count, LatentSize size) {
-  return at::randn({count, size.channels, size.height, size.width}, generator(seed), at::TensorOptions().dtype(at::kFloat));
+  return at::randn({count, size.channels, size.height, size.width}, generator(seed),
+                   at::TensorOptions().dtype(at::kFloat));
 }
 
 float round_bf16(double value) { return static_cast<float>(c10::BFloat16(static_cast<float>(value))); }

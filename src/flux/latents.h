@@ -36,8 +36,9 @@ enum class NoiseStream {
 };
 std::optional<NoiseStream> noise_stream(std::string_view name);
 
-/// Standard normal numbers [count, C, h, w] in f32. Picture i of `torch` and `bfl` is drawn from seed + i on its own, so it
-/// does not depend on the batch. `bfl` follows reference notes §5.4 of PyTorch's DistributionTemplates.h before PR 179834.
+/// Standard normal numbers [count, C, h, w] in f32. Picture i of `torch` and `bfl` is drawn from seed + i on its own,
+/// so it does not depend on the batch. `bfl` follows reference notes §5.4 of PyTorch's DistributionTemplates.h before
+/// PR 179834.
 Tensor noise(NoiseStream stream, uint64_t seed, int64_t count, LatentSize size);
 
 }  // namespace calotype::flux

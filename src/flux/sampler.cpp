@@ -10,7 +10,9 @@
 namespace calotype::flux {
 namespace {
 
-bool all_finite(const Tensor& t) { return std::isfinite(t.sum(at::kFloat).item<float>()) || t.isfinite().all().item<bool>(); }
+bool all_finite(const Tensor& t) {
+  return std::isfinite(t.sum(at::kFloat).item<float>()) || t.isfinite().all().item<bool>();
+}
 
 /// Repeats the failed forward under observation to name the first place; costs nothing while all is well.
 [[noreturn]] void fail_not_finite(const std::function<Tensor()>& forward, int step, int steps) {
@@ -24,10 +26,11 @@ bool all_finite(const Tensor& t) { return std::isfinite(t.sum(at::kFloat).item<f
     });
     forward();
   }
-  base::fail(base::ErrorKind::internal,
-             "step {} of {}: {} is not finite (NaN or infinity); no picture was written. Check the model with `calotype "
-             "inspect --check`, or try --dtype f32",
-             step, steps, place);
+  base::fail(
+      base::ErrorKind::internal,
+      "step {} of {}: {} is not finite (NaN or infinity); no picture was written. Check the model with `calotype "
+      "inspect --check`, or try --dtype f32",
+      step, steps, place);
 }
 
 }  // namespace
@@ -50,8 +53,7 @@ Tensor sample(const FluxTransformer& model, Tensor x_BLC, LatentSize size, const
     // product with v, before the f32 sum.
     const Tensor dt = at::scalar_tensor(next - sigma, x_BLC.options().dtype(at::kFloat));
     x_BLC = (x_BLC.to(at::kFloat) + dt * v_BLC).to(x_BLC.scalar_type());
-    if (options.on_step)
-      options.on_step({.step = i + 1, .steps = steps, .latents_BLC = x_BLC, .clean_BLC = clean_BLC});
+    if (options.on_step) options.on_step({.step = i + 1, .steps = steps, .latents_BLC = x_BLC, .clean_BLC = clean_BLC});
   }
   return x_BLC;
 }

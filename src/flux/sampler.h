@@ -1,6 +1,7 @@
 // From noise to latents: one Euler loop for every model, with hooks for progress, previews and cancelling.
 //
-//   Tensor latents_BLC = sample(model, start_BLC, size, {.sigmas = schedule(config, 28, size.tokens()), .positive = cond});
+//   Tensor latents_BLC = sample(model, start_BLC, size, {.sigmas = schedule(config, 28, size.tokens()), .positive =
+//   cond});
 //
 // Thread-safe as far as the callback is. Source: diffusers FluxPipeline and FlowMatchEulerDiscreteScheduler.step.
 #pragma once
@@ -15,7 +16,7 @@
 namespace calotype::flux {
 
 struct StepReport {
-  int step = 0, steps = 0;  ///< step counts finished steps, 1 … steps
+  int step = 0, steps = 0;    ///< step counts finished steps, 1 … steps
   const Tensor& latents_BLC;  ///< after this step
   const Tensor& clean_BLC;    ///< the picture as this step foresees it, for previews
 };
@@ -29,8 +30,8 @@ struct SampleOptions {
   const base::CancelToken* cancel = nullptr;
 };
 
-/// start [B, L, C] in the model's type, noise of level sigmas[0] → latents at level 0. Errors: canceled; internal naming
-/// step and block when numbers stop being finite.
+/// start [B, L, C] in the model's type, noise of level sigmas[0] → latents at level 0. Errors: canceled; internal
+/// naming step and block when numbers stop being finite.
 Tensor sample(const FluxTransformer& model, Tensor start_BLC, LatentSize size, const SampleOptions& options);
 
 }  // namespace calotype::flux

@@ -2,7 +2,8 @@
 //
 //   std::vector<float> sigmas = schedule({.shifted = true}, 28, 4096);   // 29 values, 1 … 0
 //
-// Pure functions. Source: diffusers FlowMatchEulerDiscreteScheduler as FluxPipeline calls it; BFL sampling.py get_schedule.
+// Pure functions. Source: diffusers FlowMatchEulerDiscreteScheduler as FluxPipeline calls it; BFL sampling.py
+// get_schedule.
 #pragma once
 
 #include <cstdint>

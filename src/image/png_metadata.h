@@ -21,8 +21,8 @@ std::string png_with_metadata(std::string_view png, const Metadata& metadata);
 
 /// Keyword → text as UTF-8; of equal keywords the last counts. For hostile files: a text chunk that is malformed, above
 /// kMaxText or of which the file's compressed texts together exceed 1 MiB unpacked is left out; a chunk that does not
-/// fit into the file or whose checksum differs is corrupt_file naming `source`, more than 100 texts are bad_input. Pixels
-/// are not looked at.
+/// fit into the file or whose checksum differs is corrupt_file naming `source`, more than 100 texts are bad_input.
+/// Pixels are not looked at.
 std::map<std::string, std::string, std::less<>> png_texts(std::string_view png, std::string_view source);
 
 /// For decoders: corrupt_file unless every chunk fits into the file, bad_input above 100 texts. libvips 8.14 with

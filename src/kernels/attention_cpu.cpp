@@ -19,8 +19,8 @@ constexpr int64_t kQueryBlock = 64;
 constexpr int64_t kKeyBlock = 256;
 
 template <typename T>
-void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t ld_a, const T* b, int64_t ld_b, float* c, int64_t ld_c,
-              bool add) {
+void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t ld_a, const T* b, int64_t ld_b, float* c,
+              int64_t ld_c, bool add) {
   blas::brgemm(m, n, k, ld_a, ld_b, ld_c, add, a, b, c, std::is_same_v<T, at::BFloat16>);
 }
 
@@ -65,7 +65,11 @@ template <typename T>
 class HeadBlocks {
  public:
   HeadBlocks(const Heads& heads, const Packed& packed, const Tensor& out_BND)
-      : heads_(heads), packed_(packed), out_BND_(out_BND), width_(heads.q_BHNK.size(3)), tokens_(heads.q_BHNK.size(2)) {}
+      : heads_(heads),
+        packed_(packed),
+        out_BND_(out_BND),
+        width_(heads.q_BHNK.size(3)),
+        tokens_(heads.q_BHNK.size(2)) {}
 
   int64_t count() const { return heads_.q_BHNK.size(0) * heads_.q_BHNK.size(1) * blocks(); }
 

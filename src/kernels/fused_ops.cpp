@@ -23,8 +23,9 @@ Tensor norm_modulate(const Tensor& x_BLD, const Modulation& m) {
 }
 
 Tensor gate_residual(const Tensor& x_BLD, const Tensor& gate_BD, const Tensor& y_BLD) {
-  return simd_serves(x_BLD) && simd_serves(y_BLD) && !recorded(gate_BD) ? cpu::gate_residual(x_BLD, gate_BD, y_BLD)
-                                                                        : reference::gate_residual(x_BLD, gate_BD, y_BLD);
+  return simd_serves(x_BLD) && simd_serves(y_BLD) && !recorded(gate_BD)
+             ? cpu::gate_residual(x_BLD, gate_BD, y_BLD)
+             : reference::gate_residual(x_BLD, gate_BD, y_BLD);
 }
 
 Tensor gelu_tanh(const Tensor& x) { return simd_serves(x) ? cpu::gelu_tanh(x) : reference::gelu_tanh(x); }
@@ -37,7 +38,8 @@ Heads qk_norm_rope(const std::vector<QkvStream>& streams, const RotaryTable& tab
 }
 
 Tensor attention(const Heads& heads) {
-  return simd_serves(heads.q_BHNK) && cpu::attention_serves(heads) ? cpu::attention(heads) : reference::attention(heads);
+  return simd_serves(heads.q_BHNK) && cpu::attention_serves(heads) ? cpu::attention(heads)
+                                                                   : reference::attention(heads);
 }
 
 Tensor concat_gelu(const Tensor& attention_BND, const Tensor& mlp_BNM) {

@@ -3,10 +3,10 @@
 //   Tensor u_BLD = norm_modulate(x_BLD, {.shift = shift_BD, .scale = scale_BD});
 //
 // Shapes: B batch, L tokens, T text tokens, N all tokens, D width, H heads, K head width. Tensors are f32, bf16 or f16.
-// Each op rounds where the reference rounds (docs/numerics.md), so 16-bit results agree with unfused ones up to the order
-// of sums. CPU tensors of f32 and bf16 take the SIMD kernels of fused_ops_cpu.cpp, everything else, and everything that
-// autograd records, the ATen chains of fused_ops_reference.cpp. Thread-safe; work is spread over ATen's threads, and the
-// result does not depend on their number.
+// Each op rounds where the reference rounds (docs/numerics.md), so 16-bit results agree with unfused ones up to the
+// order of sums. CPU tensors of f32 and bf16 take the SIMD kernels of fused_ops_cpu.cpp, everything else, and
+// everything that autograd records, the ATen chains of fused_ops_reference.cpp. Thread-safe; work is spread over ATen's
+// threads, and the result does not depend on their number.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -45,8 +45,8 @@ struct Heads {
   Tensor q_BHNK, k_BHNK, v_BHNK;
 };
 
-/// Splits the streams into heads, RMS-normalises q and k (eps 1e-6), rotates them by position, and joins the streams along
-/// the tokens in the order given (text first). BFL modules/layers.py QKNorm and math.py apply_rope.
+/// Splits the streams into heads, RMS-normalises q and k (eps 1e-6), rotates them by position, and joins the streams
+/// along the tokens in the order given (text first). BFL modules/layers.py QKNorm and math.py apply_rope.
 Heads qk_norm_rope(const std::vector<QkvStream>& streams, const RotaryTable& table, int64_t head_width);
 
 /// softmax(q·kᵀ/√K)·v, no mask → [B, N, H·K].

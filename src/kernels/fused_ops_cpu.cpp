@@ -149,7 +149,8 @@ Heads qk_norm_rope(const std::vector<QkvStream>& streams, const RotaryTable& tab
   int64_t tokens = 0;
   for (const QkvStream& stream : streams) tokens += stream.qkv_BLE.size(1);
   const std::vector<int64_t> shape = {first.size(0), first.size(-1) / 3 / head_width, tokens, head_width};
-  const Heads heads{at::empty(shape, first.options()), at::empty(shape, first.options()), at::empty(shape, first.options())};
+  const Heads heads{at::empty(shape, first.options()), at::empty(shape, first.options()),
+                    at::empty(shape, first.options())};
   const Tensor cosine = widen(table.cos_NC, table.cos_NC), sine = widen(-table.sin_NC, table.sin_NC);
   with_type(first, [&]<typename T>(T*) {
     int64_t token = 0;

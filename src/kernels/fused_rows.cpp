@@ -50,8 +50,10 @@ HWY_INLINE float round_one(float v, const float*) { return v; }
 HWY_INLINE float round_one(float v, const uint16_t*) {
   uint32_t bits;
   __builtin_memcpy(&bits, &v, 4);
-  if (v != v) bits = 0x7FC00000u;
-  else bits = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
+  if (v != v)
+    bits = 0x7FC00000u;
+  else
+    bits = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
   __builtin_memcpy(&v, &bits, 4);
   return v;
 }
@@ -116,7 +118,8 @@ void gate_residual(const GateResidualRow<T>& row, T* HWY_RESTRICT out) {
     store_one(load_one(row.x + i) + round_one(row.gate[i] * load_one(row.y + i), row.y), out + i);
 }
 
-// 0.5·x·(1 + tanh u) = x / (1 + exp(−2u)), u = √(2/π)·(x + 0.044715·x³). The exponent is held below the overflow of exp.
+// 0.5·x·(1 + tanh u) = x / (1 + exp(−2u)), u = √(2/π)·(x + 0.044715·x³). The exponent is held below the overflow of
+// exp.
 HWY_INLINE V32 gelu(D32 d, V32 x) {
   const auto cubic = hn::MulAdd(hn::Mul(hn::Mul(x, x), x), hn::Set(d, 0.044715f), x);
   const auto exponent = hn::Min(hn::Mul(cubic, hn::Set(d, -1.5957691216057308f)), hn::Set(d, 88.0f));

@@ -33,9 +33,9 @@ void gate_residual_row(const GateResidualRow<uint16_t>& row, uint16_t* out);
 void gelu_tanh_row(const float* x, float* out, size_t count);
 void gelu_tanh_row(const uint16_t* x, uint16_t* out, size_t count);
 
-/// RMS-normalises and rotates `heads` head vectors of one token. Vectors of `width` numbers (even, at most kMaxHeadWidth)
-/// follow each other at x; they are written `out_stride` numbers apart.
-/// `cosine` and `sine` hold one value per number: cos twice per pair, sine as (−sin, +sin).
+/// RMS-normalises and rotates `heads` head vectors of one token. Vectors of `width` numbers (even, at most
+/// kMaxHeadWidth) follow each other at x; they are written `out_stride` numbers apart. `cosine` and `sine` hold one
+/// value per number: cos twice per pair, sine as (−sin, +sin).
 inline constexpr size_t kMaxHeadWidth = 512;
 struct NormRotateToken {
   const float* scale;
@@ -46,7 +46,8 @@ struct NormRotateToken {
 void norm_rotate_token(const float* x, const NormRotateToken& token, float* out);
 void norm_rotate_token(const uint16_t* x, const NormRotateToken& token, uint16_t* out);
 
-/// One row of a running softmax: out[i] = exp(scale · scores[i] − maximum), maximum = max(previous, all scale · scores).
+/// One row of a running softmax: out[i] = exp(scale · scores[i] − maximum), maximum = max(previous, all scale ·
+/// scores).
 struct SoftmaxStep {
   float maximum;
   float sum;      ///< of this row's exponentials, before rounding to T

@@ -28,15 +28,18 @@ std::string build(const TensorIndex& index) {
     case Component::transformer: {
       const flux::FluxTransformer model(index, kShapesOnly);
       const flux::TransformerConfig& c = model.config();
-      return fmt::format("{}: {} double and {} single blocks, width {}, {} heads of {}", flux::variant_of(c).name, c.double_blocks,
-                         c.single_blocks, c.width, c.heads(), c.head_width);
+      return fmt::format("{}: {} double and {} single blocks, width {}, {} heads of {}", flux::variant_of(c).name,
+                         c.double_blocks, c.single_blocks, c.width, c.heads(), c.head_width);
     }
     case Component::vae: {
       const vae::AutoencoderConfig c = vae::autoencoder_config(index);
       const bool both = !c.encoder_channels.empty() && !c.decoder_channels.empty();
       const auto parts = c.encoder_channels.empty() ? vae::Autoencoder::Parts::decoder : vae::Autoencoder::Parts::both;
       if (!c.decoder_channels.empty()) const vae::Autoencoder built(index, kShapesOnly, parts);
-      return fmt::format("{}, {} latent channels, {} pixels a latent", both ? "encoder and decoder" : c.encoder_channels.empty() ? "decoder only" : "encoder only",
+      return fmt::format("{}, {} latent channels, {} pixels a latent",
+                         both                         ? "encoder and decoder"
+                         : c.encoder_channels.empty() ? "decoder only"
+                                                      : "encoder only",
                          c.latent_channels, c.factor());
     }
     case Component::clip: {
@@ -95,7 +98,8 @@ PartReport report_part(const TensorIndex& index, const InspectOptions& options) 
 std::vector<FileReport> inspect(const std::filesystem::path& path, const InspectOptions& options) {
   std::vector<FileReport> reports;
   for (const FileGroup& group : open_files(path)) {
-    FileReport report{.path = group.path.string(), .container = std::string(files::name(group.files.front().container))};
+    FileReport report{.path = group.path.string(),
+                      .container = std::string(files::name(group.files.front().container))};
     if (group.files.size() > 1) report.container += fmt::format(" in {} files", group.files.size());
     for (const files::TensorFile& file : group.files) report.bytes += std::filesystem::file_size(file.path);
     for (const auto& [component, index] : group.checkpoint.parts) report.parts.push_back(report_part(index, options));

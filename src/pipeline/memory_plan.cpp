@@ -26,15 +26,17 @@ struct Resident {
   uint64_t weights = 0, unpacked = 0;
 };
 
-Resident resident(const TensorIndex& index, at::ScalarType dtype, bool convert_once) {
+Resident resident(const TensorIndex& index, const MemoryRequest& request, bool convert_once) {
   Resident out;
+  const at::ScalarType dtype = request.dtype;
   const uint64_t item = c10::elementSize(dtype);
+  const bool stays_packed = request.device.is_cpu();
   for (const auto& [name, source] : index.tensors) {
     uint64_t elements = 0;
     for (const auto& part : source.parts) elements += static_cast<uint64_t>(part.tensor.elements());
     const bool ready = weights::unpacks_in_place(source, dtype);
     const bool small = source.shape().size() < 2;  // norms and biases are always converted
-    if (!ready && !small && (weights::is_packed(source) || !convert_once)) {
+    if (stays_packed && !ready && !small && (weights::is_packed(source) || !convert_once)) {
       out.weights += source.bytes();
       out.unpacked = std::max(out.unpacked, elements * item);
     } else {
@@ -52,7 +54,8 @@ uint64_t transformer_work(const flux::TransformerConfig& c, const MemoryRequest&
 }
 
 uint64_t text_work(const ModelBundle& bundle, const MemoryRequest& r) {
-  const auto heads = bundle.part(Component::t5).shape("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight").at(1);
+  const auto heads =
+      bundle.part(Component::t5).shape("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight").at(1);
   const auto scores = static_cast<uint64_t>(heads * r.text_tokens * r.text_tokens);
   return scores * (4 + 3 * c10::elementSize(r.dtype));
 }
@@ -82,12 +85,12 @@ std::string MemoryPlan::text() const {
 void MemoryPlan::refuse_if_too_large() const {
   if (peak() <= available) return;
   const auto worst = std::ranges::max_element(stages, {}, &MemoryStage::total);
-  base::fail(base::ErrorKind::out_of_memory,
-             "not enough memory: the {} need {}, {} are free ({}). {}", worst->name, bytes_text(worst->total()),
-             bytes_text(available), text(),
-             worst->work > worst->weights ? "Make the picture smaller or draw fewer at a time."
-                                          : "Use a smaller file of the same model, such as GGUF q8_0 or q4_0 (`calotype "
-                                            "convert IN OUT --type q8_0`), or close other programs.");
+  base::fail(base::ErrorKind::out_of_memory, "not enough memory: the {} need {}, {} are free ({}). {}", worst->name,
+             bytes_text(worst->total()), bytes_text(available), text(),
+             worst->work > worst->weights
+                 ? "Make the picture smaller or draw fewer at a time."
+                 : "Use a smaller file of the same model, such as GGUF q8_0 or q4_0 (`calotype "
+                   "convert IN OUT --type q8_0`), or close other programs.");
 }
 
 uint64_t available_memory(at::Device device) {
@@ -111,19 +114,20 @@ MemoryPlan plan_memory(const ModelBundle& bundle, const MemoryRequest& request, 
   const int64_t tokens = request.text_tokens + pixels / (patch * patch);
 
   const auto text_stage = [&](bool convert_once) {
-    const Resident clip = resident(bundle.part(Component::clip), request.dtype, convert_once);
-    const Resident t5 = resident(bundle.part(Component::t5), request.dtype, convert_once);
+    const Resident clip = resident(bundle.part(Component::clip), request, convert_once);
+    const Resident t5 = resident(bundle.part(Component::t5), request, convert_once);
     return MemoryStage{"text encoders", clip.weights + t5.weights,
                        text_work(bundle, request) + std::max(clip.unpacked, t5.unpacked) + kProgram, "T5 and CLIP"};
   };
   const auto denoise_stage = [&](bool convert_once) {
-    const Resident r = resident(bundle.part(Component::transformer), request.dtype, convert_once);
-    return MemoryStage{"transformer", r.weights, transformer_work(transformer, request, tokens) + r.unpacked + kProgram, "the transformer"};
+    const Resident r = resident(bundle.part(Component::transformer), request, convert_once);
+    return MemoryStage{"transformer", r.weights, transformer_work(transformer, request, tokens) + r.unpacked + kProgram,
+                       "the transformer"};
   };
   plan.convert_once = text_stage(true).total() <= available && denoise_stage(true).total() <= available;
   plan.stages = {text_stage(plan.convert_once), denoise_stage(plan.convert_once)};
 
-  const Resident vae_weights = resident(bundle.part(Component::vae), request.dtype, true);
+  const Resident vae_weights = resident(bundle.part(Component::vae), request, true);
   MemoryStage decode{"VAE decode", vae_weights.weights, vae.decode_bytes(pixels) + kProgram, ""};
   if (decode.total() > available) {
     plan.tiled_decode = true;

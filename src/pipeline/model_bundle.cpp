@@ -106,7 +106,8 @@ std::string describe(const std::vector<FileGroup>& groups) {
     std::string parts;
     for (const auto& [component, index] : group.checkpoint.parts)
       parts += (parts.empty() ? "" : ", ") + std::string(weights::name(component));
-    text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", group.path.string(), parts.empty() ? "no part of FLUX.1" : parts);
+    text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", group.path.string(),
+                        parts.empty() ? "no part of FLUX.1" : parts);
   }
   return text.empty() ? "nothing" : text;
 }
@@ -118,8 +119,8 @@ void take_parts(ModelBundle& bundle, const std::vector<FileGroup>& groups) {
     for (const auto& [component, index] : group.checkpoint.parts) {
       if (bundle.parts.contains(component) && !taken.contains(component)) continue;
       if (const auto other = taken.find(component); other != taken.end())
-        base::fail(ErrorKind::conflict, "{} and {} both hold a {}; name the one to use with {} FILE", other->second.string(),
-                   group.path.string(), weights::name(component), supply(component).option);
+        base::fail(ErrorKind::conflict, "{} and {} both hold a {}; name the one to use with {} FILE",
+                   other->second.string(), group.path.string(), weights::name(component), supply(component).option);
       taken[component] = group.path;
       bundle.parts[component] = index;
     }
@@ -161,7 +162,8 @@ flux::ScheduleConfig read_schedule(const ModelBundle& bundle, const fs::path& mo
   config.base_tokens = number("base_image_seq_len", config.base_tokens);
   config.max_tokens = number("max_image_seq_len", config.max_tokens);
   base::check(config.shift > 0 && config.max_tokens != config.base_tokens, ErrorKind::corrupt_file,
-              "{}: shift is {} and base_image_seq_len equals max_image_seq_len or shift is not positive", file.string(), config.shift);
+              "{}: shift is {} and base_image_seq_len equals max_image_seq_len or shift is not positive", file.string(),
+              config.shift);
   return config;
 }
 
@@ -173,9 +175,10 @@ std::vector<FileGroup> open_files(const fs::path& path) {
   std::vector<FileGroup> groups;
   if (fs::is_directory(given)) {
     groups = open_folder(given);
-    base::check(!groups.empty(), ErrorKind::not_found,
-                "{}: holds no checkpoint (looked for *.safetensors, *.gguf and *.index.json there and one folder deeper)",
-                given.string());
+    base::check(
+        !groups.empty(), ErrorKind::not_found,
+        "{}: holds no checkpoint (looked for *.safetensors, *.gguf and *.index.json there and one folder deeper)",
+        given.string());
   } else {
     groups.push_back(open_group(given));
   }
@@ -192,7 +195,8 @@ ModelBundle open_partial_bundle(const ModelPaths& paths) {
     if (path.empty()) continue;
     std::vector<FileGroup> groups = open_files(path);
     const bool useful = std::ranges::any_of(groups, [](const FileGroup& g) { return !g.checkpoint.parts.empty(); });
-    base::check(useful, ErrorKind::bad_input, "{}: holds no part of a FLUX.1 model (no transformer, VAE, CLIP or T5)", path.string());
+    base::check(useful, ErrorKind::bad_input, "{}: holds no part of a FLUX.1 model (no transformer, VAE, CLIP or T5)",
+                path.string());
     std::ranges::move(groups, std::back_inserter(overrides));
   }
   take_parts(bundle, overrides);

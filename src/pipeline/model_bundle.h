@@ -31,8 +31,9 @@ struct FileGroup {
   weights::Checkpoint checkpoint;
 };
 
-/// Every checkpoint at a path. A folder with model_index.json is read as diffusers does (its components' folders), another
-/// folder for the files in it and in its direct subfolders. Errors: as open_tensor_file; not_found when there is nothing.
+/// Every checkpoint at a path. A folder with model_index.json is read as diffusers does (its components' folders),
+/// another folder for the files in it and in its direct subfolders. Errors: as open_tensor_file; not_found when there
+/// is nothing.
 std::vector<FileGroup> open_files(const std::filesystem::path& path);
 
 struct ModelBundle {
@@ -42,12 +43,14 @@ struct ModelBundle {
   flux::ScheduleConfig schedule;
 
   const weights::TensorIndex& part(weights::Component component) const { return parts.at(component); }
-  flux::TransformerConfig transformer() const { return flux::transformer_config(part(weights::Component::transformer)); }
+  flux::TransformerConfig transformer() const {
+    return flux::transformer_config(part(weights::Component::transformer));
+  }
   const flux::Variant& variant() const { return flux::variant_of(transformer()); }
 };
 
-/// Errors: not_found naming each missing part and what was found instead, with the option that supplies it; conflict when
-/// two files hold the same part; errors of the files themselves.
+/// Errors: not_found naming each missing part and what was found instead, with the option that supplies it; conflict
+/// when two files hold the same part; errors of the files themselves.
 ModelBundle open_bundle(const ModelPaths& paths);
 
 /// The same without requiring any part; for `calotype inspect`.

@@ -44,9 +44,12 @@ image::RgbImage to_image(const Tensor& picture_3HW) {
           .pixels = std::vector<uint8_t>(begin, begin + bytes.numel())};
 }
 
-int rounded_side(std::string_view field, int value, int64_t multiple, std::vector<std::string>& warnings) {
-  base::check(value >= multiple && value <= kMaxSide, ErrorKind::bad_input, "--{} is {}, expected {} to {} pixels", field,
-              value, multiple, kMaxSide);
+int checked_side(std::string_view field, std::optional<int> given, int64_t factor, std::vector<std::string>& warnings) {
+  constexpr int64_t kDefaultLatents = 128;
+  const int64_t multiple = 2 * factor;
+  const auto value = given.value_or(static_cast<int>(kDefaultLatents * factor));
+  base::check(value >= multiple && value <= kMaxSide, ErrorKind::bad_input, "--{} is {}, expected {} to {} pixels",
+              field, value, multiple, kMaxSide);
   const int rounded = static_cast<int>(value / multiple * multiple);
   if (rounded != value)
     warnings.push_back(fmt::format("{} {} was rounded down to {}, a multiple of {}", field, value, rounded, multiple));
@@ -54,7 +57,8 @@ int rounded_side(std::string_view field, int value, int64_t multiple, std::vecto
 }
 
 void check_range(std::string_view field, double value, double low, double high) {
-  base::check(value >= low && value <= high, ErrorKind::bad_input, "--{} is {}, expected {} to {}", field, value, low, high);
+  base::check(value >= low && value <= high, ErrorKind::bad_input, "--{} is {}, expected {} to {}", field, value, low,
+              high);
 }
 
 uint64_t random_seed() {
@@ -64,7 +68,8 @@ uint64_t random_seed() {
 
 }  // namespace
 
-std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const Tensor& latents_BChw, const GenerateHooks& hooks) {
+std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const Tensor& latents_BChw,
+                                            const GenerateHooks& hooks) {
   const c10::InferenceMode inference;
   const vae::AutoencoderConfig& config = vae.config();
   base::check(latents_BChw.dim() == 4 && latents_BChw.size(1) == config.latent_channels, ErrorKind::bad_input,
@@ -83,7 +88,9 @@ std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const T
 }
 
 TextToImage::TextToImage(ModelBundle bundle, RuntimeOptions options)
-    : bundle_(std::move(bundle)), device_(options.device), vae_config_(vae::autoencoder_config(bundle_.part(Component::vae))) {
+    : bundle_(std::move(bundle)),
+      device_(options.device),
+      vae_config_(vae::autoencoder_config(bundle_.part(Component::vae))) {
   const flux::TransformerConfig config = bundle_.transformer();
   dtype_ = options.dtype.value_or(default_dtype(bundle_.part(Component::transformer).parameters(), device_));
   base::check(config.in_channels == config.out_channels, ErrorKind::unsupported,
@@ -91,21 +98,24 @@ TextToImage::TextToImage(ModelBundle bundle, RuntimeOptions options)
               bundle_.name, bundle_.variant().name);
   base::check(config.out_channels == 4 * vae_config_.latent_channels, ErrorKind::conflict,
               "{} makes latents of {} channels, {} reads {}; transformer and VAE do not belong together",
-              bundle_.part(Component::transformer).where(), config.out_channels / 4, bundle_.part(Component::vae).where(),
-              vae_config_.latent_channels);
-  const int64_t t5 = text::t5_config(bundle_.part(Component::t5)).width, clip = text::clip_config(bundle_.part(Component::clip)).width;
+              bundle_.part(Component::transformer).where(), config.out_channels / 4,
+              bundle_.part(Component::vae).where(), vae_config_.latent_channels);
+  const int64_t t5 = text::t5_config(bundle_.part(Component::t5)).width,
+                clip = text::clip_config(bundle_.part(Component::clip)).width;
   base::check(t5 == config.text_width && clip == config.pooled_width, ErrorKind::conflict,
-              "{} expects T5 states of width {} and a CLIP vector of {}, the encoders make {} and {}; they belong to another model",
+              "{} expects T5 states of width {} and a CLIP vector of {}, the encoders make {} and {}; they belong to "
+              "another model",
               bundle_.part(Component::transformer).where(), config.text_width, config.pooled_width, t5, clip);
 }
 
 GenerateResult TextToImage::checked(const GenerateOptions& options) const {
-  GenerateResult result{.used = options, .model = bundle_.name, .variant = std::string(bundle_.variant().name), .dtype = dtype_};
+  GenerateResult result{
+      .used = options, .model = bundle_.name, .variant = std::string(bundle_.variant().name), .dtype = dtype_};
   GenerateOptions& used = result.used;
   const flux::Variant& variant = bundle_.variant();
-  const int64_t multiple = 2 * vae_config_.factor();
-  used.width = rounded_side("width", options.width, multiple, result.warnings);
-  used.height = rounded_side("height", options.height, multiple, result.warnings);
+  const int64_t factor = vae_config_.factor();
+  used.width = checked_side("width", options.width, factor, result.warnings);
+  used.height = checked_side("height", options.height, factor, result.warnings);
   check_range("steps", options.steps, 0, 1000);
   if (used.steps == 0) used.steps = variant.steps;
   check_range("count", options.count, 1, 64);
@@ -114,7 +124,8 @@ GenerateResult TextToImage::checked(const GenerateOptions& options) const {
   if (used.max_sequence_length == 0) used.max_sequence_length = static_cast<int>(variant.text_tokens);
   if (options.guidance) check_range("guidance", *options.guidance, 0, 100);
   if (options.guidance && !variant.guidance) {
-    result.warnings.push_back(fmt::format("guidance {} was ignored: {} models have no guidance input", *options.guidance, variant.name));
+    result.warnings.push_back(
+        fmt::format("guidance {} was ignored: {} models have no guidance input", *options.guidance, variant.name));
     used.guidance.reset();
   } else if (!options.guidance && variant.guidance) {
     used.guidance = variant.guidance_scale;
@@ -127,34 +138,45 @@ GenerateResult TextToImage::checked(const GenerateOptions& options) const {
     result.warnings.push_back("--true-cfg was ignored: it needs a negative prompt");
     used.true_cfg = 1;
   }
-  if (static_cast<int64_t>(used.width) * used.height > 2'100'000 && vae_config_.factor() == 8)
+  if (static_cast<int64_t>(*used.width) * *used.height > 2'100'000 && vae_config_.factor() == 8)
     result.warnings.push_back("FLUX.1 was trained for 0.1 to 2 megapixels; larger pictures may show grids or repeats");
   if (!used.seed) used.seed = random_seed();
   return result;
 }
 
 MemoryRequest TextToImage::memory_request(const GenerateOptions& o) const {
-  return {.dtype = dtype_, .device = device_, .width = o.width, .height = o.height, .text_tokens = o.max_sequence_length,
-          .batch = o.count, .guided_twice = o.true_cfg > 1};
+  return {.dtype = dtype_,
+          .device = device_,
+          .width = *o.width,
+          .height = *o.height,
+          .text_tokens = o.max_sequence_length,
+          .batch = o.count,
+          .guided_twice = o.true_cfg > 1};
 }
 
 weights::LoadOptions TextToImage::load_options() const {
   using Plain = weights::LoadOptions::Plain;
-  return {.dtype = dtype_, .device = device_, .plain = plan_.convert_once ? Plain::convert_once : Plain::convert_at_use};
+  return {
+      .dtype = dtype_, .device = device_, .plain = plan_.convert_once ? Plain::convert_once : Plain::convert_at_use};
 }
 
 flux::LatentSize TextToImage::latent_size(const GenerateOptions& o) const {
-  return {.channels = vae_config_.latent_channels, .height = o.height / vae_config_.factor(), .width = o.width / vae_config_.factor()};
+  return {.channels = vae_config_.latent_channels,
+          .height = *o.height / vae_config_.factor(),
+          .width = *o.width / vae_config_.factor()};
 }
 
-flux::Conditioning TextToImage::encode(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks) {
+flux::Conditioning TextToImage::encode(const std::string& prompt, const GenerateOptions& options,
+                                       GenerateResult& result, const GenerateHooks& hooks) {
   if (!clip_tokenizer_) clip_tokenizer_ = text::ClipTokenizer::load(bundle_.clip_tokenizer);
   if (!t5_tokenizer_) t5_tokenizer_ = text::T5Tokenizer::load(bundle_.t5_tokenizer);
   const int64_t clip_tokens = text::clip_config(bundle_.part(Component::clip)).positions;
-  const auto tokens = text::tokenize(prompt, *clip_tokenizer_, *t5_tokenizer_, {.clip_tokens = clip_tokens, .t5_tokens = options.max_sequence_length});
+  const auto tokens = text::tokenize(prompt, *clip_tokenizer_, *t5_tokenizer_,
+                                     {.clip_tokens = clip_tokens, .t5_tokens = options.max_sequence_length});
   if (tokens.t5_used > options.max_sequence_length)
-    result.warnings.push_back(fmt::format("the prompt has {} T5 tokens, {} were cut: the model reads {}", tokens.t5_used,
-                                          tokens.t5_used - options.max_sequence_length, options.max_sequence_length));
+    result.warnings.push_back(fmt::format("the prompt has {} T5 tokens, {} were cut: the model reads {}",
+                                          tokens.t5_used, tokens.t5_used - options.max_sequence_length,
+                                          options.max_sequence_length));
   const std::string key = fmt::format("{}|{}", options.max_sequence_length, prompt);
   if (const auto found = encoded_.find(key); found != encoded_.end()) return found->second;
 
@@ -168,7 +190,8 @@ flux::Conditioning TextToImage::encode(const std::string& prompt, const Generate
   return encoded_[key] = cond;
 }
 
-flux::Conditioning TextToImage::conditioning(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks) {
+flux::Conditioning TextToImage::conditioning(const std::string& prompt, const GenerateOptions& options,
+                                             GenerateResult& result, const GenerateHooks& hooks) {
   flux::Conditioning cond = encode(prompt, options, result, hooks);
   cond.guidance = options.guidance.value_or(0);
   cond.pooled_BP = cond.pooled_BP.expand({options.count, -1});
@@ -223,18 +246,18 @@ Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditio
   const Tensor noise = flux::noise(options.noise, *options.seed, options.count, size);
   const Tensor start_BLC = flux::pack(noise).to(dtype_).to(device_);
   report(hooks, "denoise", 0, options.steps);
-  const Tensor latents_BLC = flux::sample(
-      *transformer_, start_BLC, size,
-      {.sigmas = flux::schedule(bundle_.schedule, options.steps, size.tokens()),
-       .positive = positive,
-       .negative = std::move(negative),
-       .true_cfg = options.true_cfg,
-       .on_step =
-           [&](const flux::StepReport& step) {
-             report(hooks, "denoise", step.step, step.steps);
-             if (hooks.preview && step.step < step.steps) hooks.preview(step.step, preview(step.clean_BLC, size));
-           },
-       .cancel = hooks.cancel});
+  const Tensor latents_BLC = flux::sample(*transformer_, start_BLC, size,
+                                          {.sigmas = flux::schedule(bundle_.schedule, options.steps, size.tokens()),
+                                           .positive = positive,
+                                           .negative = std::move(negative),
+                                           .true_cfg = options.true_cfg,
+                                           .on_step =
+                                               [&](const flux::StepReport& step) {
+                                                 report(hooks, "denoise", step.step, step.steps);
+                                                 if (hooks.preview && step.step < step.steps)
+                                                   hooks.preview(step.step, preview(step.clean_BLC, size));
+                                               },
+                                           .cancel = hooks.cancel});
   return flux::unpack(latents_BLC, size);
 }
 

@@ -32,21 +32,23 @@ using at::Tensor;
 
 /// What is drawn. The command line and its help are made from these fields.
 struct GenerateOptions {
-  std::string prompt;                ///< UTF-8, any length; what the encoders cannot take is reported
-  std::string negative_prompt;       ///< used only with true_cfg above 1
-  int width = 1024, height = 1024;   ///< pixels; rounded down to multiples of 16 (twice the VAE's factor), 16 to 8192
-  int steps = 0;                     ///< Euler steps 1 to 1000; 0 = the variant's default (schnell 4, dev 28)
-  std::optional<double> guidance;    ///< 0 to 100, default 3.5; models without guidance embedding ignore it and warn
-  double true_cfg = 1.0;             ///< 1 to 100; above 1 with a negative prompt: two passes a step
-  std::optional<uint64_t> seed;      ///< picture i uses seed + i; absent: drawn below 2³² and reported
-  int count = 1;                     ///< pictures, 1 to 64, drawn together
-  int max_sequence_length = 0;       ///< T5 tokens 1 to 512; 0 = the variant's default (schnell 256, dev 512)
+  std::string prompt;               ///< UTF-8, any length; what the encoders cannot take is reported
+  std::string negative_prompt;      ///< used only with true_cfg above 1
+  std::optional<int> width, height;  ///< pixels, default 1024 (128 latents); rounded down to multiples of 16 (twice the
+                                     ///< VAE's factor), at most 8192
+  int steps = 0;                    ///< Euler steps 1 to 1000; 0 = the variant's default (schnell 4, dev 28)
+  std::optional<double> guidance;   ///< 0 to 100, default 3.5; models without guidance embedding ignore it and warn
+  double true_cfg = 1.0;            ///< 1 to 100; above 1 with a negative prompt: two passes a step
+  std::optional<uint64_t> seed;     ///< picture i uses seed + i; absent: drawn below 2³² and reported
+  int count = 1;                    ///< pictures, 1 to 64, drawn together
+  int max_sequence_length = 0;      ///< T5 tokens 1 to 512; 0 = the variant's default (schnell 256, dev 512)
   flux::NoiseStream noise = flux::NoiseStream::torch;
 };
 
 /// How it is computed.
 struct RuntimeOptions {
-  std::optional<at::ScalarType> dtype;  ///< absent: f32 for small models, bf16 for large ones where the processor has it
+  std::optional<at::ScalarType>
+      dtype;  ///< absent: f32 for small models, bf16 for large ones where the processor has it
   at::Device device = at::kCPU;
 };
 
@@ -57,10 +59,10 @@ struct Picture {
 
 struct GenerateResult {
   std::vector<Picture> pictures;
-  GenerateOptions used;               ///< with every default and rounding filled in
-  std::string model, variant;         ///< names
+  GenerateOptions used;        ///< with every default and rounding filled in
+  std::string model, variant;  ///< names
   at::ScalarType dtype = at::kFloat;
-  std::vector<std::string> warnings;  ///< what was cut, rounded or ignored
+  std::vector<std::string> warnings;      ///< what was cut, rounded or ignored
   std::map<std::string, double> seconds;  ///< per stage: text, load, denoise, decode
   uint64_t peak_memory = 0;               ///< bytes, of the process
 };
@@ -80,9 +82,10 @@ struct GenerateHooks {
   std::function<void(const Latents&)> latents;
 };
 
-/// The last step alone: latents [B, C, h, w] to pictures, in tiles when memory asks for it. Errors: bad_input for latents of
-/// another shape; canceled.
-std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const Tensor& latents_BChw, const GenerateHooks& hooks);
+/// The last step alone: latents [B, C, h, w] to pictures, in tiles when memory asks for it. Errors: bad_input for
+/// latents of another shape; canceled.
+std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const Tensor& latents_BChw,
+                                            const GenerateHooks& hooks);
 
 class TextToImage {
  public:
@@ -100,11 +103,13 @@ class TextToImage {
 
  private:
   MemoryRequest memory_request(const GenerateOptions& options) const;
-  flux::Conditioning encode(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks);
-  flux::Conditioning conditioning(const std::string& prompt, const GenerateOptions& options, GenerateResult& result, const GenerateHooks& hooks);
+  flux::Conditioning encode(const std::string& prompt, const GenerateOptions& options, GenerateResult& result,
+                            const GenerateHooks& hooks);
+  flux::Conditioning conditioning(const std::string& prompt, const GenerateOptions& options, GenerateResult& result,
+                                  const GenerateHooks& hooks);
   flux::LatentSize latent_size(const GenerateOptions& options) const;
-  Tensor denoise(const GenerateOptions& options, const flux::Conditioning& positive, std::optional<flux::Conditioning> negative,
-                 const GenerateHooks& hooks);
+  Tensor denoise(const GenerateOptions& options, const flux::Conditioning& positive,
+                 std::optional<flux::Conditioning> negative, const GenerateHooks& hooks);
   void load_transformer(const GenerateHooks& hooks);
   void load_vae();
   void release_encoders();

@@ -29,8 +29,9 @@ struct ClipEncoder::Layer {
   Tensor operator()(const Tensor& x_BLD, const ClipConfig& c) const {
     const Tensor u = at::layer_norm(x_BLD, {c.width}, norm1_weight, norm1_bias, c.epsilon);
     const auto heads = [&](const Tensor& t) { return t.unflatten(2, {c.heads, -1}).transpose(1, 2); };
-    const Tensor attended = at::scaled_dot_product_attention(heads(q_proj(u)), heads(k_proj(u)), heads(v_proj(u)), {}, 0.0,
-                                                             /*is_causal=*/true);
+    const Tensor attended =
+        at::scaled_dot_product_attention(heads(q_proj(u)), heads(k_proj(u)), heads(v_proj(u)), {}, 0.0,
+                                         /*is_causal=*/true);
     const Tensor x = x_BLD + out_proj(attended.transpose(1, 2).flatten(2));
     const Tensor h = fc1(at::layer_norm(x, {c.width}, norm2_weight, norm2_bias, c.epsilon));
     return x + fc2(c.activation == ClipConfig::Activation::gelu ? at::gelu(h) : h * at::sigmoid(1.702 * h));
@@ -40,8 +41,9 @@ struct ClipEncoder::Layer {
 ClipConfig clip_config(const weights::TensorIndex& index) {
   ClipConfig config;
   const auto tokens = index.shape("text_model.embeddings.token_embedding.weight");
-  base::check(tokens.size() == 2, ErrorKind::corrupt_file, "{}: CLIP's token_embedding has shape {}, expected two dimensions",
-              index.where(), files::shape_text(tokens));
+  base::check(tokens.size() == 2, ErrorKind::corrupt_file,
+              "{}: CLIP's token_embedding has shape {}, expected two dimensions", index.where(),
+              files::shape_text(tokens));
   config.vocabulary = tokens[0];
   config.width = tokens[1];
   config.positions = index.shape("text_model.embeddings.position_embedding.weight").at(0);
@@ -58,11 +60,13 @@ ClipConfig clip_config(const weights::TensorIndex& index) {
     if (activation == "gelu") config.activation = ClipConfig::Activation::gelu;
   }
   base::check(config.heads > 0 && config.width % config.heads == 0 && config.layers > 0, ErrorKind::corrupt_file,
-              "{}: CLIP of width {} with {} heads and {} layers", index.where(), config.width, config.heads, config.layers);
+              "{}: CLIP of width {} with {} heads and {} layers", index.where(), config.width, config.heads,
+              config.layers);
   return config;
 }
 
-ClipEncoder::ClipEncoder(const weights::TensorIndex& index, weights::LoadOptions options) : config_(clip_config(index)) {
+ClipEncoder::ClipEncoder(const weights::TensorIndex& index, weights::LoadOptions options)
+    : config_(clip_config(index)) {
   const Scope root(index, options);
   const Scope model = root / "text_model";
   token_embedding_ = model.tensor("embeddings.token_embedding.weight", {config_.vocabulary, config_.width});

@@ -25,8 +25,8 @@ struct ClipConfig {
   int64_t eos = 2;  ///< 2 (old configurations) pools at the largest id, any other value at the first such id
 };
 
-/// Sizes from the tensors; heads, activation and eos from the configuration beside them, else as in CLIP-L (64 numbers a
-/// head). Errors: corrupt_file.
+/// Sizes from the tensors; heads, activation and eos from the configuration beside them, else as in CLIP-L (64 numbers
+/// a head). Errors: corrupt_file.
 ClipConfig clip_config(const weights::TensorIndex& index);
 
 class ClipEncoder {

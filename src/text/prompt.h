@@ -20,8 +20,8 @@ struct PromptLimits {
 };
 
 struct PromptTokens {
-  std::vector<int64_t> clip;  ///< start, prompt, end, padding: clip_tokens long
-  std::vector<int64_t> t5;    ///< prompt, end, padding: t5_tokens long
+  std::vector<int64_t> clip;           ///< start, prompt, end, padding: clip_tokens long
+  std::vector<int64_t> t5;             ///< prompt, end, padding: t5_tokens long
   int64_t clip_used = 0, t5_used = 0;  ///< tokens that the prompt needs, with start and end, before cutting
 };
 

@@ -28,7 +28,8 @@ int64_t bucket(int64_t distance, int64_t buckets, int64_t max_distance) {
   const int64_t sign = distance > 0 ? half : 0, n = std::abs(distance);
   if (n < exact) return sign + n;
   const double far = std::log(static_cast<float>(n) / static_cast<float>(exact)) /
-                     std::log(static_cast<double>(max_distance) / static_cast<double>(exact)) * static_cast<double>(half - exact);
+                     std::log(static_cast<double>(max_distance) / static_cast<double>(exact)) *
+                     static_cast<double>(half - exact);
   return sign + std::min(exact + static_cast<int64_t>(static_cast<float>(far)), half - 1);
 }
 
@@ -46,9 +47,12 @@ struct T5Encoder::Layer {
         k(s / "layer.0.SelfAttention.k", {.in = c.width, .out = c.inner_width, .bias = false}),
         v(s / "layer.0.SelfAttention.v", {.in = c.width, .out = c.inner_width, .bias = false}),
         o(s / "layer.0.SelfAttention.o", {.in = c.inner_width, .out = c.width, .bias = false}),
-        wi_0(s / (c.gated ? "layer.1.DenseReluDense.wi_0" : "layer.1.DenseReluDense.wi"), {.in = c.width, .out = c.mlp_width, .bias = false}),
+        wi_0(s / (c.gated ? "layer.1.DenseReluDense.wi_0" : "layer.1.DenseReluDense.wi"),
+             {.in = c.width, .out = c.mlp_width, .bias = false}),
         wo(s / "layer.1.DenseReluDense.wo", {.in = c.mlp_width, .out = c.width, .bias = false}) {
-    if (c.gated) wi_1.emplace(s / "layer.1.DenseReluDense.wi_1", weights::LinearShape{.in = c.width, .out = c.mlp_width, .bias = false});
+    if (c.gated)
+      wi_1.emplace(s / "layer.1.DenseReluDense.wi_1",
+                   weights::LinearShape{.in = c.width, .out = c.mlp_width, .bias = false});
   }
 
   Tensor operator()(const Tensor& x_BTD, const Tensor& bias_1HTT, const T5Config& c) const {
@@ -68,8 +72,8 @@ T5Config t5_config(const weights::TensorIndex& index) {
   T5Config config;
   const auto shape = [&](const char* name) {
     auto s = index.shape(name);
-    base::check(s.size() == 2, ErrorKind::corrupt_file, "{}: tensor {} has shape {}, expected two dimensions", index.where(),
-                name, files::shape_text(s));
+    base::check(s.size() == 2, ErrorKind::corrupt_file, "{}: tensor {} has shape {}, expected two dimensions",
+                index.where(), name, files::shape_text(s));
     return s;
   };
   config.vocabulary = shape("shared.weight")[0];
@@ -87,15 +91,16 @@ T5Config t5_config(const weights::TensorIndex& index) {
   }
   base::check(config.heads > 0 && config.inner_width % config.heads == 0 && config.buckets >= 4 &&
                   config.max_distance > config.buckets / 4,
-              ErrorKind::corrupt_file, "{}: T5 with {} heads, attention width {} and {} position buckets", index.where(),
-              config.heads, config.inner_width, config.buckets);
+              ErrorKind::corrupt_file, "{}: T5 with {} heads, attention width {} and {} position buckets",
+              index.where(), config.heads, config.inner_width, config.buckets);
   return config;
 }
 
 T5Encoder::T5Encoder(const weights::TensorIndex& index, weights::LoadOptions options) : config_(t5_config(index)) {
   const Scope root(index, options);
   shared_ = root.tensor("shared.weight", {config_.vocabulary, config_.width});
-  relative_attention_bias_ = root.tensor("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", {config_.buckets, config_.heads});
+  relative_attention_bias_ = root.tensor("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+                                         {config_.buckets, config_.heads});
   for (int i = 0; i < config_.layers; ++i) layers_.emplace_back(root / "encoder.block" / i, config_);
   final_norm_ = root.tensor("encoder.final_layer_norm.weight", {config_.width});
   root.finish();
@@ -109,7 +114,9 @@ Tensor T5Encoder::position_bias(int64_t tokens) const {
   auto* value = buckets.mutable_data_ptr<int64_t>();
   for (int64_t query = 0; query < tokens; ++query)
     for (int64_t key = 0; key < tokens; ++key) *value++ = bucket(key - query, config_.buckets, config_.max_distance);
-  return at::embedding(relative_attention_bias_, buckets.to(shared_.device())).permute({2, 0, 1}).unsqueeze(0);  // [1, H, T, T]
+  return at::embedding(relative_attention_bias_, buckets.to(shared_.device()))
+      .permute({2, 0, 1})
+      .unsqueeze(0);  // [1, H, T, T]
 }
 
 Tensor T5Encoder::encode(const Tensor& ids_BT, const std::function<void(int)>& on_layer) const {

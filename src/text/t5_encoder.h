@@ -36,7 +36,8 @@ class T5Encoder {
   ~T5Encoder();
   T5Encoder(T5Encoder&&) noexcept;
 
-  /// ids: i64 [B, T], each below vocabulary (bad_input otherwise). `on_layer` is called after each layer with its number.
+  /// ids: i64 [B, T], each below vocabulary (bad_input otherwise). `on_layer` is called after each layer with its
+  /// number.
   Tensor encode(const Tensor& ids_BT, const std::function<void(int layer)>& on_layer = {}) const;
 
   const T5Config& config() const { return config_; }

@@ -22,7 +22,8 @@ struct Conv {
   /// kernel k×k, stride 1, same size out. A 1×1 kernel may be stored as a plain matrix (diffusers' attention).
   Conv(const Scope& s, int64_t in, int64_t out, int64_t kernel) : padding(kernel / 2) {
     const bool matrix = s.has("weight") && s.rank("weight") == 2;
-    weight = matrix ? s.tensor("weight", {out, in}).view({out, in, 1, 1}) : s.tensor("weight", {out, in, kernel, kernel});
+    weight =
+        matrix ? s.tensor("weight", {out, in}).view({out, in, 1, 1}) : s.tensor("weight", {out, in, kernel, kernel});
     bias = s.tensor("bias", {out});
     if (!weight.is_meta()) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
   }
@@ -51,7 +52,10 @@ struct ResBlock {
   Conv conv2;
   std::optional<Conv> nin_shortcut;
   ResBlock(const Scope& s, int64_t in, int64_t out, int64_t groups)
-      : norm1(s / "norm1", in, groups), conv1(s / "conv1", in, out, 3), norm2(s / "norm2", out, groups), conv2(s / "conv2", out, out, 3) {
+      : norm1(s / "norm1", in, groups),
+        conv1(s / "conv1", in, out, 3),
+        norm2(s / "norm2", out, groups),
+        conv2(s / "conv2", out, out, 3) {
     if (in != out) nin_shortcut.emplace(s / "nin_shortcut", in, out, 1);
   }
   Tensor operator()(const Tensor& x, TileStatistics* tiles = nullptr) const {
@@ -65,12 +69,17 @@ struct AttnBlock {
   Norm norm;
   Conv q, k, v, proj_out;
   AttnBlock(const Scope& s, int64_t channels, int64_t groups)
-      : norm(s / "norm", channels, groups), q(s / "q", channels, channels, 1), k(s / "k", channels, channels, 1),
-        v(s / "v", channels, channels, 1), proj_out(s / "proj_out", channels, channels, 1) {}
+      : norm(s / "norm", channels, groups),
+        q(s / "q", channels, channels, 1),
+        k(s / "k", channels, channels, 1),
+        v(s / "v", channels, channels, 1),
+        proj_out(s / "proj_out", channels, channels, 1) {}
   Tensor operator()(const Tensor& x) const {
     const int64_t height = x.size(2), width = x.size(3);
     const Tensor h = norm(x);
-    const auto as_head = [](const Tensor& t) { return t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous(); };  // B 1 N C
+    const auto as_head = [](const Tensor& t) {
+      return t.flatten(2).transpose(1, 2).unsqueeze(1).contiguous();
+    };  // B 1 N C
     const Tensor attended_BNC = kernels::attention({as_head(q(h)), as_head(k(h)), as_head(v(h))});
     const Tensor back = attended_BNC.transpose(1, 2).unflatten(2, {height, width});
     return x + proj_out(back.contiguous(at::MemoryFormat::ChannelsLast));
@@ -82,7 +91,9 @@ struct Mid {
   AttnBlock attn_1;
   ResBlock block_2;
   Mid(const Scope& s, int64_t channels, int64_t groups)
-      : block_1(s / "block_1", channels, channels, groups), attn_1(s / "attn_1", channels, groups), block_2(s / "block_2", channels, channels, groups) {}
+      : block_1(s / "block_1", channels, channels, groups),
+        attn_1(s / "attn_1", channels, groups),
+        block_2(s / "block_2", channels, channels, groups) {}
   Tensor operator()(const Tensor& x) const { return block_2(attn_1(block_1(x))); }
 };
 
@@ -135,8 +146,8 @@ AutoencoderConfig autoencoder_config(const weights::TensorIndex& index) {
   for (const auto& channels : {config.encoder_channels, config.decoder_channels})
     for (const int64_t c : channels)
       base::check(config.groups > 0 && c > 0 && c % config.groups == 0, ErrorKind::corrupt_file,
-                  "{}: {} channels cannot be normalised in {} groups (norm_num_groups of its config.json)", index.where(), c,
-                  config.groups);
+                  "{}: {} channels cannot be normalised in {} groups (norm_num_groups of its config.json)",
+                  index.where(), c, config.groups);
   base::check(config.scaling != 0 && config.latent_channels > 0, ErrorKind::corrupt_file,
               "{}: scaling_factor is 0 or the latents have no channels", index.where());
   return config;
@@ -164,7 +175,8 @@ struct Autoencoder::Encoder {
       if (i + 1 < c.encoder_channels.size()) level.resample.emplace(s / "downsample.conv", out, out, 3);
       down.push_back(std::move(level));
     }
-    if (root.has("quant_conv.weight")) quant_conv.emplace(root / "quant_conv", 2 * c.latent_channels, 2 * c.latent_channels, 1);
+    if (root.has("quant_conv.weight"))
+      quant_conv.emplace(root / "quant_conv", 2 * c.latent_channels, 2 * c.latent_channels, 1);
   }
 
   Tensor operator()(const Tensor& picture) const {
@@ -192,7 +204,8 @@ struct Autoencoder::Decoder {
         mid(root / "decoder.mid", c.decoder_channels.back(), c.groups),
         norm_out(root / "decoder.norm_out", c.decoder_channels.front(), c.groups),
         conv_out(root / "decoder.conv_out", c.decoder_channels.front(), 3, 3) {
-    if (root.has("post_quant_conv.weight")) post_quant_conv.emplace(root / "post_quant_conv", c.latent_channels, c.latent_channels, 1);
+    if (root.has("post_quant_conv.weight"))
+      post_quant_conv.emplace(root / "post_quant_conv", c.latent_channels, c.latent_channels, 1);
     for (size_t i = 0; i < c.decoder_channels.size(); ++i) {
       const Scope s = root / "decoder.up" / static_cast<int>(i);
       const int64_t out = c.decoder_channels[i];
@@ -205,7 +218,9 @@ struct Autoencoder::Decoder {
   }
 
   /// The part at the latents' own size, with attention over all of them.
-  Tensor begin(const Tensor& latents) const { return mid(conv_in(post_quant_conv ? (*post_quant_conv)(latents) : latents)); }
+  Tensor begin(const Tensor& latents) const {
+    return mid(conv_in(post_quant_conv ? (*post_quant_conv)(latents) : latents));
+  }
 
   /// The part that grows to the picture's size; only neighbours matter here, and the statistics of the norms.
   Tensor grow(Tensor h, TileStatistics* tiles = nullptr) const {
@@ -238,7 +253,8 @@ Autoencoder::Autoencoder(Autoencoder&&) noexcept = default;
 Tensor Autoencoder::decode(const Tensor& latents_BChw) const {
   const Tensor unscaled = latents_BChw / config_.scaling + config_.shift;
   std::vector<Tensor> pictures;  // one by one: half the memory, and no picture depends on its neighbours
-  for (int64_t i = 0; i < unscaled.size(0); ++i) pictures.push_back(decoder_->grow(decoder_->begin(channels_last(unscaled.narrow(0, i, 1)))));
+  for (int64_t i = 0; i < unscaled.size(0); ++i)
+    pictures.push_back(decoder_->grow(decoder_->begin(channels_last(unscaled.narrow(0, i, 1)))));
   return at::cat(pictures).contiguous();
 }
 
@@ -273,16 +289,20 @@ Tensor Autoencoder::decode_tiled(const Tensor& latents_BChw, Tiling tiling, cons
       for (const Stretch& y : stretches(height, tiling)) {
         for (const Stretch& x : stretches(width, tiling)) {
           if (cancel) cancel->throw_if_requested();
-          statistics.begin_tile({.top = y.keep_begin - y.begin, .height = y.keep_end - y.keep_begin,
-                                 .left = x.keep_begin - x.begin, .width = x.keep_end - x.keep_begin,
+          statistics.begin_tile({.top = y.keep_begin - y.begin,
+                                 .height = y.keep_end - y.keep_begin,
+                                 .left = x.keep_begin - x.begin,
+                                 .width = x.keep_end - x.keep_begin,
                                  .tile_height = y.end - y.begin});
           const Tensor part = h.narrow(2, y.begin, y.end - y.begin).narrow(3, x.begin, x.end - x.begin);
           const Tensor tile = decoder_->grow(channels_last(part), &statistics);
           const auto kept = [&](const Tensor& t, const Stretch& s, int64_t dimension) {
             return t.narrow(dimension, (s.keep_begin - s.begin) * f, (s.keep_end - s.keep_begin) * f);
           };
-          out.narrow(0, picture, 1).narrow(2, y.keep_begin * f, (y.keep_end - y.keep_begin) * f)
-              .narrow(3, x.keep_begin * f, (x.keep_end - x.keep_begin) * f).copy_(kept(kept(tile, y, 2), x, 3));
+          out.narrow(0, picture, 1)
+              .narrow(2, y.keep_begin * f, (y.keep_end - y.keep_begin) * f)
+              .narrow(3, x.keep_begin * f, (x.keep_end - x.keep_begin) * f)
+              .copy_(kept(kept(tile, y, 2), x, 3));
         }
       }
     } while (!statistics.settled());
@@ -296,10 +316,13 @@ Posterior Autoencoder::encode(const Tensor& picture_B3HW) const {
   return {moments[0], moments[1].clamp(-30, 20)};
 }
 
-Tensor Autoencoder::scaled(const Tensor& latents_BChw) const { return (latents_BChw - config_.shift) * config_.scaling; }
+Tensor Autoencoder::scaled(const Tensor& latents_BChw) const {
+  return (latents_BChw - config_.shift) * config_.scaling;
+}
 
 uint64_t Autoencoder::decode_bytes(int64_t pixels) const {
-  // At full resolution the first block holds its input (channels of the level below), the normalised copy and two results.
+  // At full resolution the first block holds its input (channels of the level below), the normalised copy and two
+  // results.
   const auto& channels = config_.decoder_channels;
   const int64_t widest = channels.size() > 1 ? channels[1] : channels[0];
   return static_cast<uint64_t>(pixels * (2 * widest + 2 * channels[0])) * c10::elementSize(dtype_);

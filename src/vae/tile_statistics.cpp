@@ -11,7 +11,9 @@ void TileStatistics::begin_pass() {
 
 Tensor TileStatistics::Layer::mean() const { return sum_G / count; }
 
-Tensor TileStatistics::Layer::deviation() const { return (squares_G / count - mean().square()).clamp_min(0).add(1e-6).sqrt(); }
+Tensor TileStatistics::Layer::deviation() const {
+  return (squares_G / count - mean().square()).clamp_min(0).add(1e-6).sqrt();
+}
 
 bool TileStatistics::settled() const {
   constexpr double kTolerance = 1e-3;  // of a standard deviation; well below the 40 dB that tiles must reach
@@ -34,15 +36,19 @@ Tensor TileStatistics::normalise(const Tensor& x, const GroupNorm& norm) {
   const size_t index = next_++;
   if (gathered_.size() <= index) gathered_.resize(index + 1);
   const int64_t per_group = x.size(1) / norm.groups;
-  const auto by_group = [&](const Tensor& channel_sums) { return channel_sums.to(at::kDouble).view({norm.groups, per_group}).sum(1); };
+  const auto by_group = [&](const Tensor& channel_sums) {
+    return channel_sums.to(at::kDouble).view({norm.groups, per_group}).sum(1);
+  };
   const int64_t grown = x.size(2) / kept_.tile_height;
-  const Tensor kept = x.narrow(2, kept_.top * grown, kept_.height * grown).narrow(3, kept_.left * grown, kept_.width * grown);
+  const Tensor kept =
+      x.narrow(2, kept_.top * grown, kept_.height * grown).narrow(3, kept_.left * grown, kept_.width * grown);
   Layer own{.sum_G = by_group(kept.sum({0, 2, 3}, false, at::kFloat)),
             .squares_G = by_group(at::mul(kept, kept).sum({0, 2, 3}, false, at::kFloat)),
             .count = static_cast<double>(kept.numel() / norm.groups)};
 
   Layer& total = gathered_[index];
-  total = total.count == 0 ? own : Layer{total.sum_G + own.sum_G, total.squares_G + own.squares_G, total.count + own.count};
+  total =
+      total.count == 0 ? own : Layer{total.sum_G + own.sum_G, total.squares_G + own.squares_G, total.count + own.count};
 
   const Layer& used = index < known_.size() ? known_[index] : own;
   const auto per_channel = [&](const Tensor& t_G) { return t_G.repeat_interleave(per_group); };

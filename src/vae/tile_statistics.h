@@ -1,12 +1,13 @@
-// Group normalisation over a picture that is computed in tiles: what each norm would see of the whole is gathered from the
-// tiles, so that tiles neither differ in colour nor show seams.
+// Group normalisation over a picture that is computed in tiles: what each norm would see of the whole is gathered from
+// the tiles, so that tiles neither differ in colour nor show seams.
 //
 //   TileStatistics statistics;
-//   do { statistics.begin_pass(); for (tile …) { statistics.begin_tile(kept); run(tile, &statistics); } } while (!statistics.settled());
+//   do { statistics.begin_pass(); for (tile …) { statistics.begin_tile(kept); run(tile, &statistics); } } while
+//   (!statistics.settled());
 //
-// In the first pass each tile is normalised by itself, in later ones by the sums over all tiles of the pass before. Pass n
-// makes the first n norms exact, so passes end at the latest when every norm had one; trained models settle in about three.
-// One thread at a time.
+// In the first pass each tile is normalised by itself, in later ones by the sums over all tiles of the pass before.
+// Pass n makes the first n norms exact, so passes end at the latest when every norm had one; trained models settle in
+// about three. One thread at a time.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -3,8 +3,8 @@
 //   canonical_key("transformer_blocks.0.attn.to_k.weight", {})
 //     → {transformer, "double_blocks.0.img_attn.qkv.weight", part 1 of 3}
 //
-// Our names are those of Black Forest Labs (transformer), of the latent-diffusion code (autoencoder) and of Hugging Face
-// (CLIP, T5). Sources: diffusers scripts/convert_flux_to_diffusers.py and loaders/single_file_utils.py,
+// Our names are those of Black Forest Labs (transformer), of the latent-diffusion code (autoencoder) and of Hugging
+// Face (CLIP, T5). Sources: diffusers scripts/convert_flux_to_diffusers.py and loaders/single_file_utils.py,
 // city96/ComfyUI-GGUF tools/convert.py. Pure functions.
 #pragma once
 

@@ -21,16 +21,16 @@ class Linear {
  public:
   Linear(const Scope& scope, LinearShape shape);
 
-  /// x [B, …, in] → [B, …, out] in x's type. Packed weights are unpacked for this call alone. On the CPU a sample's bits do
-  /// not depend on the others of the batch.
+  /// x [B, …, in] → [B, …, out] in x's type. Packed weights are unpacked for this call alone. On the CPU a sample's
+  /// bits do not depend on the others of the batch.
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:
   at::Tensor weight(at::ScalarType dtype) const;
 
-  Source source_;            // for weights that are unpacked at every use
-  at::Tensor dense_;         // defined for weights that are ready to use
-  at::Tensor bias_;          // undefined without bias
+  Source source_;     // for weights that are unpacked at every use
+  at::Tensor dense_;  // defined for weights that are ready to use
+  at::Tensor bias_;   // undefined without bias
   at::Device device_ = at::kCPU;
 };
 

@@ -51,8 +51,8 @@ void Scope::finish() const {
   const size_t shown = std::min<size_t>(problems.size(), 3);
   const std::string more = problems.size() > shown ? fmt::format(" and {} more", problems.size() - shown) : "";
   base::fail(base::ErrorKind::corrupt_file, "{}: {}{}; the file is damaged, incomplete or belongs to another model",
-             shared_->index.where(), fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
-             more);
+             shared_->index.where(),
+             fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), ", "), more);
 }
 
 std::vector<std::string> Scope::unused() const {

@@ -19,10 +19,12 @@ namespace {
 
 // Companions of a layer's weight in 8-bit files. Activation scales are not needed: activations stay in 16 or 32 bits.
 constexpr std::string_view kScales[] = {".scale_weight", ".weight_scale"};
-constexpr std::string_view kIgnored[] = {".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant",
-                                         "position_ids",  "logit_scale",  "text_projection.weight"};
-constexpr std::string_view kForeignPackings[] = {".absmax", ".quant_map", ".quant_state.bitsandbytes__nf4",
-                                                 ".quant_state.bitsandbytes__fp4", ".qweight", ".wscales"};
+constexpr std::string_view kIgnored[] = {".scale_input",          ".input_scale", "scaled_fp8",
+                                         ".comfy_quant",          "position_ids", "logit_scale",
+                                         "text_projection.weight"};
+constexpr std::string_view kForeignPackings[] = {
+    ".absmax",  ".quant_map", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4",
+    ".qweight", ".wscales"};
 
 template <typename List>
 bool ends_with_any(std::string_view text, const List& ends) {
@@ -59,10 +61,11 @@ class Builder {
 
  private:
   void add(const StoredTensor& tensor, const TensorFile& file) {
-    base::check(!ends_with_any(tensor.name, kForeignPackings), ErrorKind::unsupported,
-                "{}: weights packed by bitsandbytes or nunchaku are not supported; use the bf16, fp8 or GGUF file of the "
-                "same model",
-                tensor.where());
+    base::check(
+        !ends_with_any(tensor.name, kForeignPackings), ErrorKind::unsupported,
+        "{}: weights packed by bitsandbytes or nunchaku are not supported; use the bf16, fp8 or GGUF file of the "
+        "same model",
+        tensor.where());
     if (ends_with_any(tensor.name, kScales)) return remember_scale(tensor);
     if (ends_with_any(tensor.name, kIgnored)) return;
     const auto key = canonical_key(tensor.name, context_);
@@ -76,8 +79,8 @@ class Builder {
     if (key->name == "shared.weight" && !source.parts.empty()) return;
     const auto pieces = static_cast<size_t>(key->parts);
     base::check(source.parts.empty() || source.parts.size() == pieces, ErrorKind::conflict,
-                "{}: {} is there both whole and in pieces; name one file of the two for the {}", tensor.where(), key->name,
-                name(key->component));
+                "{}: {} is there both whole and in pieces; name one file of the two for the {}", tensor.where(),
+                key->name, name(key->component));
     source.swapped = key->swapped;
     source.parts.resize(pieces);
     StoredTensor& place = source.parts[static_cast<size_t>(key->part)].tensor;
@@ -113,18 +116,19 @@ class Builder {
   void finish(const std::string& name, Source& source) {
     for (Source::Part& part : source.parts) {
       base::check(part.tensor.file != nullptr, ErrorKind::corrupt_file,
-                  "{}: only some of the {} pieces of {} are there (q, k and v belong together)",
-                  where_of(source), source.parts.size(), name);
+                  "{}: only some of the {} pieces of {} are there (q, k and v belong together)", where_of(source),
+                  source.parts.size(), name);
       const auto& first = source.parts.front().tensor.shape;
       const auto& shape = part.tensor.shape;
       base::check(part.tensor.elements() > 0, ErrorKind::corrupt_file, "{} has shape {}, which holds no numbers",
                   part.tensor.where(), files::shape_text(shape));
-      base::check(shape.size() == first.size() && !shape.empty() && std::equal(shape.begin() + 1, shape.end(), first.begin() + 1),
+      base::check(shape.size() == first.size() && !shape.empty() &&
+                      std::equal(shape.begin() + 1, shape.end(), first.begin() + 1),
                   ErrorKind::corrupt_file, "{} has shape {}, which does not stack with {} into {}", part.tensor.where(),
                   files::shape_text(shape), files::shape_text(first), name);
       base::check(shape.size() > 1 || !files::is_block(part.tensor.type), ErrorKind::unsupported,
-                  "{} is a vector of type {}, expected plain numbers (only matrices are quantised)", part.tensor.where(),
-                  files::name(part.tensor.type));
+                  "{} is a vector of type {}, expected plain numbers (only matrices are quantised)",
+                  part.tensor.where(), files::name(part.tensor.type));
       const std::string layer = part.tensor.name.substr(0, part.tensor.name.rfind('.'));
       const auto scale = scales_.find(layer);
       if (scale != scales_.end() && part.tensor.name.ends_with(".weight")) part.scale = scale->second;

@@ -21,7 +21,8 @@ std::optional<at::ScalarType> plain_type(TensorType type) {
   }
 }
 
-void decode(TensorType type, std::span<const std::byte> bytes, void* out, at::ScalarType dtype, int64_t n, float scale) {
+void decode(TensorType type, std::span<const std::byte> bytes, void* out, at::ScalarType dtype, int64_t n,
+            float scale) {
   const auto count = static_cast<size_t>(n);
   switch (dtype) {
     case at::kFloat: return decode_f32(type, bytes, {static_cast<float*>(out), count}, scale);
@@ -48,7 +49,8 @@ void decode_part(const Source::Part& part, const at::Tensor& out, int64_t first_
     for (int64_t row = begin; row < end;) {
       const int64_t target = shift ? (row + shift) % all_rows : row;
       const int64_t run = std::min(end - row, shift ? all_rows - target : end - row);
-      const auto bytes = stored.bytes.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(run * row_bytes));
+      const auto bytes =
+          stored.bytes.subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(run * row_bytes));
       decode(stored.type, bytes, base_address + (first_row + target) * columns * item, out.scalar_type(), run * columns,
              part.scale);
       row += run;
@@ -77,7 +79,8 @@ at::Tensor unpack(const Source& source, at::ScalarType dtype) {
   if (unpacks_in_place(source, dtype)) {
     const StoredTensor& stored = source.parts.front().tensor;
     auto* address = const_cast<std::byte*>(stored.bytes.data());
-    return at::from_blob(address, shape, [file = stored.file](void*) {}, at::TensorOptions().dtype(dtype));
+    return at::from_blob(
+        address, shape, [file = stored.file](void*) {}, at::TensorOptions().dtype(dtype));
   }
   const at::Tensor out = at::empty(shape, at::TensorOptions().dtype(dtype));
   int64_t row = 0;

@@ -1,4 +1,5 @@
-// Stored numbers → tensors: without a copy where the file already holds what is asked for, decoded row by row otherwise.
+// Stored numbers → tensors: without a copy where the file already holds what is asked for, decoded row by row
+// otherwise.
 //
 //   at::Tensor weight = unpack(*index.find("img_in.weight"), at::kBFloat16);      // [out, in]
 //
@@ -11,8 +12,8 @@
 
 namespace calotype::weights {
 
-/// The source in `dtype` (f32, bf16 or f16), shape as stored, on the CPU. A single plain part of that very type is returned
-/// as a view of the file's pages (read-only: writing to it ends the process); it keeps the file mapped.
+/// The source in `dtype` (f32, bf16 or f16), shape as stored, on the CPU. A single plain part of that very type is
+/// returned as a view of the file's pages (read-only: writing to it ends the process); it keeps the file mapped.
 at::Tensor unpack(const Source& source, at::ScalarType dtype);
 
 /// True when unpack() needs no memory of its own.

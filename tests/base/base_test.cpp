@@ -46,8 +46,10 @@ TEST(AtomicFile, NamesThePathAndTheReason) {
 
 // RFC 3629's limits, byte by byte.
 TEST(Utf8, RejectsOverlongSurrogatesAndBeyond) {
-  for (const char* good : {"", "a", "é", "漢", "👩‍🚀", "\xF4\x8F\xBF\xBF", "\xED\x9F\xBF", "\xEE\x80\x80"}) EXPECT_FALSE(first_broken_utf8(good)) << good;
-  for (const char* bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\xF5", "\xFF", "\xE2\x82", "a\xC3"})
+  for (const char* good : {"", "a", "é", "漢", "👩‍🚀", "\xF4\x8F\xBF\xBF", "\xED\x9F\xBF", "\xEE\x80\x80"})
+    EXPECT_FALSE(first_broken_utf8(good)) << good;
+  for (const char* bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF0\x80\x80\x80",
+                          "\xF4\x90\x80\x80", "\xF5", "\xFF", "\xE2\x82", "a\xC3"})
     EXPECT_TRUE(first_broken_utf8(bad));
   EXPECT_EQ(*first_broken_utf8("ok \xFF"), 3u);
   for (const char32_t code : {U'a', U'é', U'漢', char32_t{0x10FFFF}}) {
@@ -65,7 +67,8 @@ TEST(Errors, ForeignTextIsMadeHarmless) {
 TEST(Errors, ExitStatusTellsWhoCanMendIt) {
   EXPECT_EQ(exit_code(ErrorKind::internal), 1);
   EXPECT_EQ(exit_code(ErrorKind::canceled), 130);
-  for (const ErrorKind kind : {ErrorKind::bad_input, ErrorKind::not_found, ErrorKind::corrupt_file, ErrorKind::unsupported, ErrorKind::out_of_memory, ErrorKind::conflict})
+  for (const ErrorKind kind : {ErrorKind::bad_input, ErrorKind::not_found, ErrorKind::corrupt_file,
+                               ErrorKind::unsupported, ErrorKind::out_of_memory, ErrorKind::conflict})
     EXPECT_EQ(exit_code(kind), 2) << name(kind);
 }
 
@@ -80,11 +83,13 @@ TEST(Map, MatchesTheTree) {
     const std::string section = map.substr(at, map.find("\n### ", at + 5) - at);
     for (const auto& file : fs::directory_iterator(folder)) {
       const std::string stem = file.path().stem().string();
-      EXPECT_NE(section.find("`" + stem + "`"), std::string::npos) << "docs/map.md does not name src/" << name << "/" << stem;
+      EXPECT_NE(section.find("`" + stem + "`"), std::string::npos)
+          << "docs/map.md does not name src/" << name << "/" << stem;
     }
     for (size_t tick = section.find("- `"); tick != std::string::npos; tick = section.find("- `", tick + 1)) {
       const std::string stem = section.substr(tick + 3, section.find('`', tick + 3) - tick - 3);
-      EXPECT_TRUE(fs::exists(folder.path() / (stem + ".cpp")) || fs::exists(folder.path() / (stem + ".h"))) << "src/" << name << "/" << stem << " is in docs/map.md only";
+      EXPECT_TRUE(fs::exists(folder.path() / (stem + ".cpp")) || fs::exists(folder.path() / (stem + ".h")))
+          << "src/" << name << "/" << stem << " is in docs/map.md only";
     }
   }
 }

@@ -23,7 +23,8 @@ using test::run_calotype;
 std::string model(const std::string& name = "m2_schnell") { return golden_path("models/" + name).string(); }
 
 ProgramResult generate(std::vector<std::string> extra, const std::string& prompt = "a red apple") {
-  std::vector<std::string> arguments = {"generate", prompt, "--width", "32", "--height", "24", "--steps", "2", "--seed", "3"};
+  std::vector<std::string> arguments = {"generate", prompt,    "--width", "32",     "--height",
+                                        "24",       "--steps", "2",       "--seed", "3"};
   arguments.insert(arguments.end(), extra.begin(), extra.end());
   return run_calotype(arguments);
 }
@@ -42,7 +43,8 @@ TEST(Generate, WritesOnePictureAndTellsItAsJson) {
   const json result = json::parse(run.out);
   EXPECT_EQ(result.at("seed"), 3);
   EXPECT_EQ(result.at("pictures").at(0).at("path"), (folder / "a.png").string());
-  for (const char* stage : {"text", "load", "denoise", "decode"}) EXPECT_GE(result.at("seconds").at(stage).get<double>(), 0);
+  for (const char* stage : {"text", "load", "denoise", "decode"})
+    EXPECT_GE(result.at("seconds").at(stage).get<double>(), 0);
   EXPECT_GT(result.at("peak_memory_bytes").get<int64_t>(), 0);
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"a.png"}));
   const image::RgbImage picture = image::decode(folder / "a.png");
@@ -56,27 +58,36 @@ TEST(Generate, PngCarriesParametersAndSettings) {
   ASSERT_EQ(generate({"--model", model("m1_dev"), "-o", (folder / "a.png").string()}, prompt).exit_code, 0);
   auto texts = image::png_texts(base::read_file(folder / "a.png", 1 << 20), "a.png");
   EXPECT_TRUE(texts["parameters"].starts_with(prompt + "\nSteps: 2, Sampler: Euler")) << texts["parameters"];
-  EXPECT_NE(texts["parameters"].find("Distilled CFG Scale: 3.5, Seed: 3, Size: 32x24"), std::string::npos) << texts["parameters"];
+  EXPECT_NE(texts["parameters"].find("Distilled CFG Scale: 3.5, Seed: 3, Size: 32x24"), std::string::npos)
+      << texts["parameters"];
   EXPECT_EQ(json::parse(texts["calotype"]).at("prompt"), prompt);
   EXPECT_NE(texts["XML:com.adobe.xmp"].find("trainedAlgorithmicMedia"), std::string::npos);
-  ASSERT_EQ(generate({"--model", model(), "--no-metadata", "--no-ai-tag", "-o", (folder / "b.png").string()}).exit_code, 0);
+  ASSERT_EQ(generate({"--model", model(), "--no-metadata", "--no-ai-tag", "-o", (folder / "b.png").string()}).exit_code,
+            0);
   EXPECT_TRUE(image::png_texts(base::read_file(folder / "b.png", 1 << 20), "b.png").empty());
 }
 
 TEST(Generate, SavedLatentsDecodeToTheSamePicture) {
   const test::TemporaryFolder folder;
-  ASSERT_EQ(generate({"--model", model(), "--count", "2", "--save-latents", (folder / "l").string(), "-o", (folder / "a.png").string()}).exit_code, 0);
-  const ProgramResult run = run_calotype({"decode", (folder / "l").string(), "--vae", model() + "/vae", "-o", (folder / "d.png").string()});
+  ASSERT_EQ(generate({"--model", model(), "--count", "2", "--save-latents", (folder / "l").string(), "-o",
+                      (folder / "a.png").string()})
+                .exit_code,
+            0);
+  const ProgramResult run =
+      run_calotype({"decode", (folder / "l").string(), "--vae", model() + "/vae", "-o", (folder / "d.png").string()});
   ASSERT_EQ(run.exit_code, 0) << run.error;
   for (const char* number : {"1", "2"})
-    EXPECT_EQ(image::decode(folder / (std::string("a-") + number + ".png")).pixels, image::decode(folder / (std::string("d-") + number + ".png")).pixels);
+    EXPECT_EQ(image::decode(folder / (std::string("a-") + number + ".png")).pixels,
+              image::decode(folder / (std::string("d-") + number + ".png")).pixels);
 }
 
 TEST(Generate, PromptFileGivesWhatSinglePromptsGive) {
   const test::TemporaryFolder folder;
-  std::ofstream(folder / "prompts.txt") << "\xEF\xBB\xBF" "a red apple\r\n\na blue house\n";
-  const ProgramResult run = run_calotype({"generate", "--prompt-file", (folder / "prompts.txt").string(), "--model", model(), "--width", "32",
-                                          "--height", "24", "--steps", "2", "--seed", "3", "-o", (folder / "p.png").string()});
+  std::ofstream(folder / "prompts.txt") << "\xEF\xBB\xBF"
+                                           "a red apple\r\n\na blue house\n";
+  const ProgramResult run =
+      run_calotype({"generate", "--prompt-file", (folder / "prompts.txt").string(), "--model", model(), "--width", "32",
+                    "--height", "24", "--steps", "2", "--seed", "3", "-o", (folder / "p.png").string()});
   ASSERT_EQ(run.exit_code, 0) << run.error;
   ASSERT_EQ(generate({"--model", model(), "-o", (folder / "one.png").string()}).exit_code, 0);
   EXPECT_EQ(image::decode(folder / "p-1.png").pixels, image::decode(folder / "one.png").pixels);
@@ -85,7 +96,9 @@ TEST(Generate, PromptFileGivesWhatSinglePromptsGive) {
 
 TEST(Generate, PreviewShowsTheFormingPicture) {
   const test::TemporaryFolder folder;
-  ASSERT_EQ(generate({"--model", model(), "--preview", (folder / "p.png").string(), "-o", (folder / "a.png").string()}).exit_code, 0);
+  ASSERT_EQ(generate({"--model", model(), "--preview", (folder / "p.png").string(), "-o", (folder / "a.png").string()})
+                .exit_code,
+            0);
   EXPECT_GT(image::decode(folder / "p.png").width, 0);
 }
 
@@ -124,7 +137,8 @@ TEST(Generate, EachMistakeGetsOneSentenceAndExitStatus2) {
     arguments.insert(arguments.end(), {"-o", out});
     const ProgramResult run = generate(arguments);
     EXPECT_EQ(run.exit_code, 2) << run.error;
-    for (const std::string& word : mistake.words) EXPECT_NE(run.error.find(word), std::string::npos) << word << " not in: " << run.error;
+    for (const std::string& word : mistake.words)
+      EXPECT_NE(run.error.find(word), std::string::npos) << word << " not in: " << run.error;
     EXPECT_FALSE(fs::exists(out));
   }
   EXPECT_EQ(generate({"--model", m, "-o", (folder / "none" / "a.png").string()}).exit_code, 2);
@@ -138,7 +152,8 @@ TEST(Generate, MissingTruncatedAndShardlessPartsAreNamed) {
   const auto failing = [&](const std::vector<std::string>& words) {
     const ProgramResult run = generate({"--model", copy.string(), "-o", (folder / "a.png").string()});
     EXPECT_EQ(run.exit_code, 2) << run.error;
-    for (const std::string& word : words) EXPECT_NE(run.error.find(word), std::string::npos) << word << " not in: " << run.error;
+    for (const std::string& word : words)
+      EXPECT_NE(run.error.find(word), std::string::npos) << word << " not in: " << run.error;
   };
   const auto fresh = [&] {
     fs::remove_all(copy);
@@ -167,8 +182,8 @@ TEST(Generate, InterruptLeavesNoFile) {
   const pid_t child = ::fork();
   if (child == 0) {
     ::close(STDERR_FILENO);  // nobody listens; the work must not mind
-    ::execl(CALOTYPE_BINARY, CALOTYPE_BINARY, "generate", "x", "--model", m.c_str(), "--width", "512", "--height", "512", "--steps", "1000", "-o",
-            out.c_str(), nullptr);
+    ::execl(CALOTYPE_BINARY, CALOTYPE_BINARY, "generate", "x", "--model", m.c_str(), "--width", "512", "--height",
+            "512", "--steps", "1000", "-o", out.c_str(), nullptr);
     ::_exit(127);
   }
   ::sleep(3);  // long enough to start, far too short to end
@@ -189,7 +204,8 @@ TEST(Inspect, SaysWhatIsThereAndWhatIsMissing) {
   EXPECT_EQ(report.at("files").size(), 4u);
   const ProgramResult part = run_calotype({"inspect", golden_path("layouts/m1_dev/flux1-f16.gguf").string()});
   EXPECT_EQ(part.exit_code, 0) << part.error;
-  for (const char* word : {"GGUF", "dev: 2 double and 3 single blocks", "Missing to generate: the VAE, the CLIP text encoder, the T5 text encoder"})
+  for (const char* word : {"GGUF", "dev: 2 double and 3 single blocks",
+                           "Missing to generate: the VAE, the CLIP text encoder, the T5 text encoder"})
     EXPECT_NE(part.out.find(word), std::string::npos) << part.out;
 }
 
@@ -197,7 +213,8 @@ TEST(Program, HelpAndVersion) {
   EXPECT_EQ(run_calotype({"--version"}).exit_code, 0);
   const ProgramResult help = run_calotype({"generate", "--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* option : {"--model", "--seed", "--true-cfg", "--save-latents", "--prompt-file"}) EXPECT_NE(help.out.find(option), std::string::npos) << option;
+  for (const char* option : {"--model", "--seed", "--true-cfg", "--save-latents", "--prompt-file"})
+    EXPECT_NE(help.out.find(option), std::string::npos) << option;
   EXPECT_EQ(run_calotype({}).exit_code, 2);
 }
 

@@ -68,8 +68,8 @@ TEST(JsonObject, RefusesBombs) {
   };
   refuse("{\"a\":" + std::string(1 << 20, '['), {"config.json", "nested more than 32 deep"}, 1 << 20);
   refuse(repeated("{\"a\":", 1 << 18), {"config.json", "nested more than 32 deep"}, 1 << 20);
-  refuse("{\"a\":[" + repeated("[],", 5 << 20) + "1]}", {"config.json", "more than 1000000 keys and values"}, 1 << 20);
-  refuse("{\"a\":[" + repeated("{},", 5 << 20) + "1]}", {"config.json", "more than 1000000 keys and values"}, 1 << 20);
+  refuse("{\"a\":[" + repeated("[],", 5 << 20) + "1]}", {"config.json", "more than 1000000 keys and values"}, 10 << 20);
+  refuse("{\"a\":[" + repeated("{},", 5 << 20) + "1]}", {"config.json", "more than 1000000 keys and values"}, 10 << 20);
 
   const test::TemporaryFolder folder;
   base::write_file(folder / "config.json", "{\"a\":\"" + std::string(17 << 20, 'x') + "\"}");

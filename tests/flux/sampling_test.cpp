@@ -47,7 +47,8 @@ INSTANTIATE_TEST_SUITE_P(Models, PipelineNoise, testing::Values("m1_dev", "m2_sc
 // torch.randn(4096), read as 16 channels of 16 × 16.
 TEST(Noise, TorchStreamForExtremeSeeds) {
   const Golden g("noise");
-  for (const uint64_t seed : {uint64_t{0}, uint64_t{42}, uint64_t{4294967295}, uint64_t{9007199254740993}, UINT64_MAX}) {
+  for (const uint64_t seed :
+       {uint64_t{0}, uint64_t{42}, uint64_t{4294967295}, uint64_t{9007199254740993}, UINT64_MAX}) {
     const Tensor want = g.at(fmt::format("seed_{}.n_4096.f32", seed)).view({1, 16, 16, 16});
     EXPECT_TRUE(noise(NoiseStream::torch, seed, 1, {.channels = 16, .height = 16, .width = 16}).equal(want)) << seed;
   }
@@ -95,7 +96,8 @@ TEST_P(Sampling, EveryStepMatchesDiffusers) {
   const double guidance = s.value("guidance_scale", 0.0);
   options.positive = {.text_BTE = g.at("t5.out"), .pooled_BP = g.at("clip.pooled"), .guidance = guidance};
   if (s.contains("true_cfg_scale") && s["true_cfg_scale"].is_number() && s["true_cfg_scale"] > 1.0) {
-    options.negative = {.text_BTE = g.at("negative.t5.out"), .pooled_BP = g.at("negative.clip.pooled"), .guidance = guidance};
+    options.negative = {
+        .text_BTE = g.at("negative.t5.out"), .pooled_BP = g.at("negative.clip.pooled"), .guidance = guidance};
     options.true_cfg = s["true_cfg_scale"];
   }
   options.on_step = [&](const StepReport& step) {
@@ -117,7 +119,8 @@ TEST(Sampling, NotFiniteNumbersNameStepAndBlock) {
   const Tensor start = g.at("noise");
   const LatentSize size{.channels = start.size(1), .height = start.size(2), .width = start.size(3)};
   try {
-    sample(model, pack(start), size, {.sigmas = {1.0f, 0.5f, 0.0f}, .positive = {.text_BTE = g.at("t5.out"), .pooled_BP = g.at("clip.pooled")}});
+    sample(model, pack(start), size,
+           {.sigmas = {1.0f, 0.5f, 0.0f}, .positive = {.text_BTE = g.at("t5.out"), .pooled_BP = g.at("clip.pooled")}});
     FAIL() << "infinity went through";
   } catch (const base::Error& error) {
     const std::string text = error.what();
@@ -133,13 +136,16 @@ TEST(Sampling, CancelStopsBeforeTheNextStep) {
   const Tensor start = g.at("noise");
   base::CancelToken cancel;
   int steps = 0;
-  SampleOptions options{.sigmas = {1.0f, 0.7f, 0.3f, 0.0f}, .positive = {.text_BTE = g.at("t5.out"), .pooled_BP = g.at("clip.pooled")}};
+  SampleOptions options{.sigmas = {1.0f, 0.7f, 0.3f, 0.0f},
+                        .positive = {.text_BTE = g.at("t5.out"), .pooled_BP = g.at("clip.pooled")}};
   options.cancel = &cancel;
   options.on_step = [&](const StepReport&) {
     ++steps;
     cancel.request();
   };
-  EXPECT_THROW(sample(model, pack(start), {.channels = start.size(1), .height = start.size(2), .width = start.size(3)}, options), base::Error);
+  EXPECT_THROW(
+      sample(model, pack(start), {.channels = start.size(1), .height = start.size(2), .width = start.size(3)}, options),
+      base::Error);
   EXPECT_EQ(steps, 1);
 }
 

@@ -1,5 +1,6 @@
 // The transformer against diffusers 0.42 FluxTransformer2DModel (tools/reference/pipelines.py), f32. Sums of 20 to 100
-// products in another order differ by about 1e-7 each; a handful of blocks and the sinusoids of times up to 1000 make 1e-5.
+// products in another order differ by about 1e-7 each; a handful of blocks and the sinusoids of times up to 1000 make
+// 1e-5.
 #include "flux/flux_transformer.h"
 
 #include <ATen/ATen.h>
@@ -18,7 +19,9 @@ namespace {
 using test::Golden;
 using weights::Component;
 
-pipeline::ModelBundle bundle(const std::string& name) { return pipeline::open_bundle({.model = test::golden_path("models/" + name)}); }
+pipeline::ModelBundle bundle(const std::string& name) {
+  return pipeline::open_bundle({.model = test::golden_path("models/" + name)});
+}
 
 struct Call {
   Tensor x_BIC;
@@ -66,8 +69,9 @@ TEST_P(Transformer, MatchesDiffusersAtEveryProbe) {
   EXPECT_GE(probes, 8);
 }
 
-// In bf16 single roundings (2⁻⁹) are amplified by the blocks, and sums in another order flip some of them; diffusers' own
-// bf16 run deviates from f32 by 2 to 50 % (times rounded). Two bf16 runs with the same rounding points agree far better.
+// In bf16 single roundings (2⁻⁹) are amplified by the blocks, and sums in another order flip some of them; diffusers'
+// own bf16 run deviates from f32 by 2 to 50 % (times rounded). Two bf16 runs with the same rounding points agree far
+// better.
 TEST_P(Transformer, FollowsTheRoundingPointsInBf16) {
   const c10::InferenceMode inference;
   const Golden g(GetParam());
@@ -78,7 +82,8 @@ TEST_P(Transformer, FollowsTheRoundingPointsInBf16) {
   call.cond.text_BTE = g.at("t5.out.bf16").to(at::kBFloat16);
   call.cond.pooled_BP = g.at("clip.pooled.bf16").to(at::kBFloat16);
   const Tensor out = model.forward(call.x_BIC, call.cond, call.sigma, call.size);
-  EXPECT_LT(test::relative_error(out, g.at("out.bf16")), 0.02) << "f32 differs by " << test::relative_error(g.at("out"), g.at("out.bf16"));
+  EXPECT_LT(test::relative_error(out, g.at("out.bf16")), 0.02)
+      << "f32 differs by " << test::relative_error(g.at("out"), g.at("out.bf16"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Transformer, testing::Values("m1_dev", "m2_schnell", "m3_schnell", "m4_dev"));
@@ -86,7 +91,8 @@ INSTANTIATE_TEST_SUITE_P(Models, Transformer, testing::Values("m1_dev", "m2_schn
 // Values: an independent float64 implementation, architecture notes §8.3.
 TEST(FluxMath, TimeEmbeddingHasCosinesFirst) {
   const Tensor e = time_embedding(at::full({1}, 750.0), 256, at::kFloat)[0];
-  const std::pair<int, double> want[] = {{0, -.666983}, {1, .879756}, {127, .996754}, {128, .745073}, {129, .475425}, {255, .080508}};
+  const std::pair<int, double> want[] = {{0, -.666983},  {1, .879756},   {127, .996754},
+                                         {128, .745073}, {129, .475425}, {255, .080508}};
   for (const auto& [index, value] : want) EXPECT_NEAR(e[index].item<double>(), value, 2e-5) << index;
 }
 

@@ -2,6 +2,7 @@
 #include "base/utf8.h"
 #include "fuzz.h"
 #include "image/png_metadata.h"
+#include "png_mutator.h"
 
 namespace calotype::fuzz {
 namespace {

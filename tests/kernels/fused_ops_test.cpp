@@ -1,6 +1,6 @@
 // The fused kernels against the ATen chains of fused_ops_reference.cpp, which the transformer's golden tests tie to
-// diffusers. f32: another order of sums and fused multiply-adds, some 1e-6. bf16: the same rounding points, so results are
-// equal but where the f32 values straddle a rounding boundary, one unit in 2⁸ of few numbers.
+// diffusers. f32: another order of sums and fused multiply-adds, some 1e-6. bf16: the same rounding points, so results
+// are equal but where the f32 values straddle a rounding boundary, one unit in 2⁸ of few numbers.
 #include "kernels/fused_ops.h"
 
 #include <ATen/ATen.h>
@@ -37,7 +37,8 @@ TEST_P(FusedOps, NormModulate) {
 
 TEST_P(FusedOps, GateResidual) {
   const Case c = GetParam();
-  const Tensor x = random({c.batch, c.tokens, c.width()}), y = random({c.batch, c.tokens, c.width()}), gate = random({c.batch, c.width()});
+  const Tensor x = random({c.batch, c.tokens, c.width()}), y = random({c.batch, c.tokens, c.width()}),
+               gate = random({c.batch, c.width()});
   test::expect_close(cpu::gate_residual(x, gate, y), reference::gate_residual(x, gate, y), {.relative = bound(c) / 10});
 }
 
@@ -50,7 +51,8 @@ TEST_P(FusedOps, GeluTanh) {
   const Tensor got = cpu::gelu_tanh(x), want = reference::gelu_tanh(x);
   EXPECT_TRUE(got.isfinite().all().item<bool>());
   EXPECT_NEAR(got[0][0][0].item<double>(), 0.0, 1e-30);
-  EXPECT_LE((got.to(at::kDouble) - want.to(at::kDouble)).slice(1, 1).abs().max().item<double>(), c.dtype == at::kFloat ? 1e-5 : 0.07);
+  EXPECT_LE((got.to(at::kDouble) - want.to(at::kDouble)).slice(1, 1).abs().max().item<double>(),
+            c.dtype == at::kFloat ? 1e-5 : 0.07);
   test::expect_close(got.slice(1, 1), want.slice(1, 1), {.relative = bound(c)});
 }
 
@@ -63,7 +65,8 @@ TEST_P(FusedOps, QkNormRopeJoinsTwoStreams) {
   const std::vector<QkvStream> streams = {stream(5), stream(c.tokens)};
   const Tensor angles = at::randn({5 + c.tokens, c.head_width / 2}) * 3;
   const RotaryTable table{angles.cos(), angles.sin()};
-  const Heads got = cpu::qk_norm_rope(streams, table, c.head_width), want = reference::qk_norm_rope(streams, table, c.head_width);
+  const Heads got = cpu::qk_norm_rope(streams, table, c.head_width),
+              want = reference::qk_norm_rope(streams, table, c.head_width);
   test::expect_close(got.q_BHNK, want.q_BHNK, {.relative = bound(c)}, "q");
   test::expect_close(got.k_BHNK, want.k_BHNK, {.relative = bound(c)}, "k");
   EXPECT_TRUE(got.v_BHNK.equal(want.v_BHNK));
@@ -84,7 +87,8 @@ TEST_P(FusedOps, AttentionMatchesDoublePrecision) {
   if (!cpu::attention_serves(heads)) GTEST_SKIP() << "this processor has no block products; ATen's attention is used";
   const auto f64 = [](const Tensor& t) { return t.to(at::kDouble); };
   const Tensor want = reference::attention({f64(heads.q_BHNK), f64(heads.k_BHNK), f64(heads.v_BHNK)});
-  const double ours = test::relative_error(cpu::attention(heads), want), aten = test::relative_error(reference::attention(heads), want);
+  const double ours = test::relative_error(cpu::attention(heads), want),
+               aten = test::relative_error(reference::attention(heads), want);
   EXPECT_LE(ours, c.dtype == at::kFloat ? 3e-6 : 6e-3);
   EXPECT_LE(ours, 1.5 * aten + 1e-6);
 }
@@ -106,9 +110,10 @@ TEST_P(FusedOps, ResultsDoNotDependOnThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedOps,
-                         testing::Values(Case{at::kFloat, 2, 70, 3, 10}, Case{at::kFloat, 1, 301, 2, 128}, Case{at::kFloat, 1, 33, 1, 512},
-                                         Case{at::kBFloat16, 2, 70, 3, 10}, Case{at::kBFloat16, 1, 301, 2, 128},
-                                         Case{at::kBFloat16, 3, 5, 5, 6}, Case{at::kBFloat16, 1, 600, 1, 64}));
+                         testing::Values(Case{at::kFloat, 2, 70, 3, 10}, Case{at::kFloat, 1, 301, 2, 128},
+                                         Case{at::kFloat, 1, 33, 1, 512}, Case{at::kBFloat16, 2, 70, 3, 10},
+                                         Case{at::kBFloat16, 1, 301, 2, 128}, Case{at::kBFloat16, 3, 5, 5, 6},
+                                         Case{at::kBFloat16, 1, 600, 1, 64}));
 
 }  // namespace
 }  // namespace calotype::kernels

@@ -1,5 +1,5 @@
-// The whole path against diffusers 0.42 FluxPipeline (tools/reference/pipelines.py), f32: at least 50 dB, and far more is
-// seen, because both compute the same sums in another order.
+// The whole path against diffusers 0.42 FluxPipeline (tools/reference/pipelines.py), f32: at least 50 dB, and far more
+// is seen, because both compute the same sums in another order.
 #include "pipeline/text_to_image.h"
 
 #include <ATen/ATen.h>
@@ -20,8 +20,8 @@ GenerateOptions options_of(const Golden& g) {
   const auto& s = g.settings();
   GenerateOptions o;
   o.prompt = s.at("prompts").at(0);
-  o.width = s.at("width");
-  o.height = s.at("height");
+  o.width = s.at("width").get<int>();
+  o.height = s.at("height").get<int>();
   o.steps = s.at("num_inference_steps");
   if (s.contains("guidance_scale") && s["guidance_scale"].is_number()) o.guidance = s["guidance_scale"].get<double>();
   o.seed = s.at("seeds").at(0).get<uint64_t>();
@@ -32,10 +32,15 @@ GenerateOptions options_of(const Golden& g) {
 }
 
 at::Tensor tensor_of(const image::RgbImage& picture) {
-  return at::tensor(at::ArrayRef<uint8_t>(picture.pixels), at::kByte).view({picture.height, picture.width, 3}).to(at::kDouble) / 255;
+  return at::tensor(at::ArrayRef<uint8_t>(picture.pixels), at::kByte)
+             .view({picture.height, picture.width, 3})
+             .to(at::kDouble) /
+         255;
 }
 
-at::Tensor reference_picture(const Golden& g, int64_t i, const std::string& key = "image.u8") { return g.at(key)[i].to(at::kDouble) / 255; }
+at::Tensor reference_picture(const Golden& g, int64_t i, const std::string& key = "image.u8") {
+  return g.at(key)[i].to(at::kDouble) / 255;
+}
 
 class Pipeline : public testing::TestWithParam<const char*> {};
 
@@ -78,7 +83,8 @@ TEST(Layouts, GiveTheReferencePicture) {
     for (const Layout& layout : layouts(model)) {
       TextToImage flux(open_bundle(layout.paths), {.dtype = at::kFloat});
       const GenerateResult result = flux.generate(options_of(g));
-      EXPECT_GE(test::psnr(tensor_of(result.pictures[0].image), reference_picture(want, 0)), 50) << model << " as " << layout.name;
+      EXPECT_GE(test::psnr(tensor_of(result.pictures[0].image), reference_picture(want, 0)), 50)
+          << model << " as " << layout.name;
     }
   }
 }
@@ -97,10 +103,13 @@ TEST(Layouts, Fp8FilesGiveTheirDequantisedPicture) {
     for (const std::string kind : {"fp8_scaled", "fp8_plain"}) {
       const auto folder = golden_path("models/" + model);
       TextToImage flux(open_bundle({.transformer = golden_path("layouts/" + model + "/flux1-" + kind + ".safetensors"),
-                                    .vae = golden_path("layouts/ae.safetensors"), .clip = folder / "text_encoder", .t5 = folder / "text_encoder_2"}),
+                                    .vae = golden_path("layouts/ae.safetensors"),
+                                    .clip = folder / "text_encoder",
+                                    .t5 = folder / "text_encoder_2"}),
                        {.dtype = at::kFloat});
       const GenerateResult result = flux.generate(options_of(g));
-      EXPECT_GE(test::psnr(tensor_of(result.pictures[0].image), reference_picture(want, 0, kind + ".image.u8")), 50) << model << " " << kind;
+      EXPECT_GE(test::psnr(tensor_of(result.pictures[0].image), reference_picture(want, 0, kind + ".image.u8")), 50)
+          << model << " " << kind;
     }
   }
 }
@@ -126,7 +135,8 @@ TEST(TextToImage, PictureDoesNotDependOnBatchOrThreads) {
 
 TEST(TextToImage, SaysWhatItChanged) {
   const TextToImage flux(open_bundle({.model = golden_path("models/m2_schnell")}), {});
-  const GenerateResult result = flux.checked({.prompt = "x", .negative_prompt = "y", .width = 1001, .height = 64, .guidance = 3.0});
+  const GenerateResult result =
+      flux.checked({.prompt = "x", .negative_prompt = "y", .width = 1001, .height = 64, .guidance = 3.0});
   EXPECT_EQ(result.used.width, 1000);
   EXPECT_EQ(result.used.steps, 4);
   EXPECT_EQ(result.used.max_sequence_length, 256);
@@ -164,7 +174,8 @@ TEST(TextToImage, LongPromptsAreReportedNotLost) {
   const GenerateResult result = flux.generate({.prompt = prompt, .width = 16, .height = 16, .steps = 1, .seed = 1});
   ASSERT_EQ(result.warnings.size(), 1u);
   EXPECT_NE(result.warnings[0].find("T5 tokens"), std::string::npos);
-  for (const char* hostile : {"", "\x01\x02 control", "emoji 👩‍🚀 and “quotes” 漢字", "<lora:x:1> </s> <pad>"})
+  for (const char* hostile :
+       {"", "\x01\x02 control", "emoji 👩‍🚀 and “quotes” 漢字", "<lora:x:1> </s> <pad>"})
     EXPECT_EQ(flux.generate({.prompt = hostile, .width = 16, .height = 16, .steps = 1, .seed = 1}).pictures.size(), 1u);
   EXPECT_THROW(flux.generate({.prompt = "broken \xff", .width = 16, .height = 16, .steps = 1}), base::Error);
 }
@@ -190,7 +201,8 @@ TEST(ModelBundle, NamesEachMissingPartAndWhatWasFound) {
   } catch (const base::Error& error) {
     const std::string text = error.what();
     EXPECT_EQ(error.kind(), base::ErrorKind::not_found);
-    for (const char* word : {"flux1.safetensors", "--vae", "--clip", "--t5", "transformer"}) EXPECT_NE(text.find(word), std::string::npos) << text;
+    for (const char* word : {"flux1.safetensors", "--vae", "--clip", "--t5", "transformer"})
+      EXPECT_NE(text.find(word), std::string::npos) << text;
   }
 }
 

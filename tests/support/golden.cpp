@@ -30,7 +30,9 @@ at::Tensor Golden::at(const std::string& key) const {
   }
   const files::StoredTensor& stored = found->second;
   if (files::is_real(stored.type)) return weights::unpack({.parts = {{.tensor = stored}}}, at::kFloat).clone();
-  const at::ScalarType type = stored.type == files::TensorType::i32 ? at::kInt : stored.type == files::TensorType::u8 ? at::kByte : at::kLong;
+  const at::ScalarType type = stored.type == files::TensorType::i32  ? at::kInt
+                              : stored.type == files::TensorType::u8 ? at::kByte
+                                                                     : at::kLong;
   auto* address = const_cast<std::byte*>(stored.bytes.data());
   return at::from_blob(address, stored.shape, at::TensorOptions().dtype(type)).to(at::kLong).clone();
 }

@@ -62,8 +62,8 @@ TEST_P(TextEncoders, T5MatchesTransformers) {
   test::expect_close(t5.encode(g.at("t5.ids")), g.at("t5.out"), {.relative = 1e-5});
 }
 
-// Two bf16 runs differ by flipped roundings of 2⁻⁹ ≈ 0.2 % each; transformers evaluates "gelu_new" in several rounded steps
-// where we round once, which is most of the 1 % seen.
+// Two bf16 runs differ by flipped roundings of 2⁻⁹ ≈ 0.2 % each; transformers evaluates "gelu_new" in several rounded
+// steps where we round once, which is most of the 1 % seen.
 TEST_P(TextEncoders, Bf16StaysWithinRoundings) {
   const T5Encoder t5(index_of(folder() + "/text_encoder_2", Component::t5), {.dtype = at::kBFloat16});
   const ClipEncoder clip(index_of(folder() + "/text_encoder", Component::clip), {.dtype = at::kBFloat16});

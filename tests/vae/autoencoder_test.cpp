@@ -51,8 +51,8 @@ TEST_P(Vae, DecodeInBf16StaysNear) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Vae, testing::Values("m1_dev", "m2_schnell", "m3_schnell", "m4_dev"));
 
-// Norms learn the whole picture's statistics over the passes; the rest is exact within the halo. The bound is the project's
-// promise. Random weights and groups of one or two channels are the hardest case: nothing averages out.
+// Norms learn the whole picture's statistics over the passes; the rest is exact within the halo. The bound is the
+// project's promise. Random weights and groups of one or two channels are the hardest case: nothing averages out.
 class VaeTiling : public testing::TestWithParam<const char*> {};
 
 TEST_P(VaeTiling, AgreesWithTheWholePicture) {
@@ -60,7 +60,8 @@ TEST_P(VaeTiling, AgreesWithTheWholePicture) {
   const Autoencoder vae = load(GetParam());
   at::manual_seed(5);
   const Tensor coarse = at::randn({1, vae.config().latent_channels, 3, 4});
-  const Tensor latents = at::upsample_bilinear2d(coarse, {40, 52}, false) + 0.3 * at::randn({1, vae.config().latent_channels, 40, 52});
+  const Tensor latents =
+      at::upsample_bilinear2d(coarse, {40, 52}, false) + 0.3 * at::randn({1, vae.config().latent_channels, 40, 52});
   const Tensor whole = vae.decode(latents) * 0.5 + 0.5;
   const Tensor tiled = vae.decode_tiled(latents, {.tile = 48, .halo = 14}) * 0.5 + 0.5;
   ASSERT_EQ(whole.sizes(), tiled.sizes());
