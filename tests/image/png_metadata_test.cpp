@@ -61,6 +61,15 @@ TEST(PngTexts, DamageIsAnErrorWithThePlace) {
   EXPECT_NE(error_of(ErrorKind::corrupt_file, read(claims)).find("in.png"), std::string::npos);
 }
 
+// Each compressed text, however short, is unpacked into a megabyte: a picture of 100 MB could hold four million.
+TEST(PngTexts, TooManyTextsAreRefused) {
+  std::string png = golden("texts.png");
+  const std::string chunk = png.substr(33, 12 + static_cast<unsigned char>(png[36]));  // the first text
+  for (int i = 0; i < 100; ++i) png.insert(33, chunk);
+  const std::string message = error_of(ErrorKind::bad_input, [&] { png_texts(png, "in.png"); });
+  EXPECT_NE(message.find("in.png: carries 104 texts, at most 100"), std::string::npos) << message;
+}
+
 TEST(PngTexts, FlippedBytesNeverCrash) {
   uint32_t state = 7;
   const auto next = [&](size_t below) { return (state = state * 1664525 + 1013904223) % below; };
