@@ -11,6 +11,7 @@ import json
 import sys
 import zlib
 
+import diffusers
 import torch
 from diffusers import FluxPipeline
 from peft import LoraConfig, get_peft_model_state_dict
@@ -91,12 +92,18 @@ def flow_loss(transformer, values: Values, step: int) -> torch.Tensor:
 
 
 def gradients(parameters: dict[str, torch.nn.Parameter], prefix: str, names=None) -> Values:
-    """Copies of the gradients of all parameters, or of those whose name contains one of `names`; then zeroes all."""
-    kept = {f"{prefix}.{name}": p.grad.clone() for name, p in parameters.items()
+    """Copies of the gradients of all parameters, or of those whose name contains one of `names`; then forgets all.
+
+    Left out: biases of attention keys, whose gradient is zero but for rounding, because softmax ignores a common offset.
+    """
+    kept = {name: p.grad.clone() for name, p in parameters.items()
             if names is None or any(part in name for part in names)}
+    total = norm_of(parameters)
     for p in parameters.values():
         p.grad = None
-    return kept
+    zeros = [name for name in kept if kept[name].norm() < 1e-6 * total]
+    assert all(name.endswith(("k_proj.bias", "to_k.bias")) for name in zeros), zeros
+    return {f"{prefix}.{name}": grad for name, grad in kept.items() if name not in zeros}
 
 
 def norm_of(parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
@@ -240,7 +247,94 @@ def preservation(model: str, transformer, values: Values, parameters) -> Values:
     return result
 
 
-# -------------------------------------------------------------------------------------------------------------- files
+# ------------------------------------------------------------------------------------------------------- all weights
+
+# Parts of parameter names whose gradients are kept: everything outside the blocks and one block of each kind.
+SOME_WEIGHTS = ("x_embedder", "context_embedder", "time_text_embed", "norm_out", "transformer.proj_out",
+                "transformer.transformer_blocks.0.", "transformer.single_transformer_blocks.1.")
+SOME_TEXT_WEIGHTS = ("clip.text_model.embeddings", "clip.text_model.final_layer_norm", "clip.text_model.encoder.layers.0.",
+                     "t5.shared", "t5.encoder.block.0.", "t5.encoder.final_layer_norm", "context_embedder", "text_embedder")
+
+
+def trainable(module: torch.nn.Module, prefix: str) -> dict[str, torch.nn.Parameter]:
+    module.requires_grad_(True)
+    return {f"{prefix}.{name}": parameter for name, parameter in module.named_parameters()}
+
+
+def full(model: str, dtype: torch.dtype) -> Values:
+    """Contents of full_<model>: the whole transformer is trained, on the inputs of lora_<model>."""
+    transformer = load(model, dtype).transformer
+    values = {k: v.to(dtype) for k, v in flow_inputs(model, transformer).items()}
+    parameters = trainable(transformer, "transformer")
+    loss = flow_loss(transformer, values, 0)
+    loss.backward()
+    result = {"loss": loss.detach(), "norm": norm_of(parameters)} | gradients(parameters, "grad", SOME_WEIGHTS)
+    return result | take_steps(parameters, lambda step: flow_loss(transformer, values, step), STEPS)
+
+
+PROMPTS = ["A small red boat on a quiet lake, painted in 1998", "two owls in a cafe"]
+
+
+def joint(model: str, dtype: torch.dtype) -> Values:
+    """Contents of joint_<model>: transformer and both text encoders are trained from token ids."""
+    pipe = load(model, dtype)
+    values = {k: v.to(dtype) for k, v in flow_inputs(model, pipe.transformer).items()}
+    padding = dict(padding="max_length", truncation=True, return_tensors="pt")
+    clip_ids = pipe.tokenizer(PROMPTS, max_length=pipe.tokenizer.model_max_length, **padding).input_ids
+    t5_ids = pipe.tokenizer_2(PROMPTS, max_length=20, **padding).input_ids
+    clip = {name if ".text_model." in name else name.replace("clip.", "clip.text_model."): parameter
+            for name, parameter in trainable(pipe.text_encoder, "clip").items()}
+    parameters = trainable(pipe.transformer, "transformer") | clip | trainable(pipe.text_encoder_2, "t5")
+
+    def loss_of(step: int) -> torch.Tensor:
+        encoded = {"text": pipe.text_encoder_2(t5_ids)[0], "pooled": pipe.text_encoder(clip_ids).pooler_output}
+        return flow_loss(pipe.transformer, values | encoded, step)
+
+    loss = loss_of(0)
+    loss.backward()
+    result = {"clip.ids": clip_ids, "t5.ids": t5_ids, "loss": loss.detach(), "norm": norm_of(parameters)}
+    result |= gradients(parameters, "grad", SOME_TEXT_WEIGHTS)
+    return result | take_steps(parameters, loss_of, STEPS)
+
+
+# ------------------------------------------------------------------------------------------------------- autoencoder
+
+KL_WEIGHT, EDGE_WEIGHT, PICTURE_STEPS = 3e-4, 0.5, 5
+
+
+def pictures(height: int, width: int) -> torch.Tensor:
+    """[2,3,height,width] in -1 ... 1: waves and noise."""
+    y, x, phase = torch.arange(height)[:, None], torch.arange(width), torch.arange(6).reshape(2, 3, 1, 1)
+    waves = torch.sin(x / (2 + phase)) * torch.cos(y / (4 + phase) + phase)
+    return (0.7 * waves + 0.2 * normal("pictures", 2, 3, height, width)).clamp(-1, 1)
+
+
+def autoencoder_loss(vae, picture: torch.Tensor, eps: torch.Tensor) -> Values:
+    """Parts and sum; z is drawn from the posterior and decoded as it is, because scaling and shift cancel."""
+    posterior = vae.encode(picture).latent_dist
+    mean, logvar = posterior.mean, posterior.logvar
+    decoded = vae.decode(mean + torch.exp(0.5 * logvar) * eps).sample
+    edges = sum(l1_loss(decoded.diff(dim=dim), picture.diff(dim=dim)) for dim in (-1, -2))
+    parts = {"l1": l1_loss(decoded, picture), "edges": edges,
+             "kl": 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()}
+    return parts | {"loss": parts["l1"] + EDGE_WEIGHT * edges + KL_WEIGHT * parts["kl"], "decoded": decoded}
+
+
+def autoencoder(model: str, dtype: torch.dtype) -> Values:
+    """Contents of autoencoder_<model>."""
+    vae = load(model, dtype).vae
+    picture = pictures(20, 28).to(dtype)
+    latent = vae.encode(picture).latent_dist.mean.shape
+    eps = normal(f"{model}.eps", PICTURE_STEPS, *latent).to(dtype)
+    parameters = trainable(vae, "vae")
+    parts = autoencoder_loss(vae, picture, eps[0])
+    parts["loss"].backward()
+    result = {"picture": picture, "eps": eps, "norm": norm_of(parameters)} | {k: v.detach() for k, v in parts.items()}
+    result |= gradients(parameters, "grad")
+    return result | take_steps(parameters, lambda step: autoencoder_loss(vae, picture, eps[step])["loss"], PICTURE_STEPS)
+
+
+# ------------------------------------------------------------------------------------------------------------- files
 
 
 def write(name: str, values: Values, settings: dict, limit: int = 300_000) -> None:
@@ -263,22 +357,31 @@ def distances(name: str, got: Values, exact: Values) -> None:
     print(f"  {name} against f64: " + ", ".join(f"{k} {v:.1e}" for k, v in worst.items() if v > 1e-7))
 
 
-SETTINGS = dict(OPTIMISER, clip_norm=CLIP_NORM, guidance=1.0)
-
-
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    diffusers.utils.logging.set_verbosity_error()
     TRAINING.mkdir(exist_ok=True)
     check = "--check" in sys.argv[1:]
     for model in ("m1_dev", "m2_schnell"):
-        main_values, variants = lora(model, torch.float32)
-        settings = dict(SETTINGS, model=model, rank=RANK, alpha=ALPHA)
-        write(f"lora_{model}", main_values, settings)
-        write(f"lora_{model}_variants", variants, settings)
-        if check:
-            for name, got, exact in zip(("main", "variants"), (main_values, variants), lora(model, torch.float64)):
-                distances(f"lora_{model} {name}", got, exact)
+        settings = dict(OPTIMISER, clip_norm=CLIP_NORM, guidance=1.0, model=model)
+        adapters = dict(settings, rank=RANK, alpha=ALPHA)
+        parts = dict(settings, edge_weight=EDGE_WEIGHT, kl_weight=KL_WEIGHT)
+        for names, compute, described in (
+                ((f"lora_{model}", f"lora_{model}_variants"), lora, adapters), ((f"full_{model}",), full, settings),
+                ((f"joint_{model}",), joint, settings), ((f"autoencoder_{model}",), autoencoder, parts)):
+            if compute is autoencoder and model == "m1_dev":
+                continue  # too many weights for a small file
+            files = as_tuple(compute(model, torch.float32))
+            for name, values in zip(names, files):
+                write(name, values, described)
+            if check:
+                for name, values, exact in zip(names, files, as_tuple(compute(model, torch.float64))):
+                    distances(name, values, exact)
+
+
+def as_tuple(files) -> tuple[Values, ...]:
+    return files if isinstance(files, tuple) else (files,)
 
 
 if __name__ == "__main__":
