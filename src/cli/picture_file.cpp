@@ -7,8 +7,8 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "cli/version.h"
-#include "files/safetensors.h"
 #include "pipeline/processor.h"
+#include "weights/tensor_writer.h"
 #include "weights/unpack.h"
 
 namespace calotype::cli {
@@ -86,20 +86,9 @@ void write_picture(const fs::path& path, const image::RgbImage& picture, const i
 }
 
 void write_latents(const fs::path& path, const pipeline::Latents& latents, const pipeline::GenerateResult& result) {
-  const at::Tensor values = latents.latents_BChw.to(at::kCPU, at::kFloat).contiguous();
-  files::TensorTable table;
-  table.entries.push_back({.name = "latents",
-                           .type = files::TensorType::f32,
-                           .shape = values.sizes().vec(),
-                           .offset = 0,
-                           .size = static_cast<uint64_t>(values.nbytes())});
   json settings = json::array();
   for (const uint64_t seed : latents.seeds) settings.push_back(settings_json(result, seed));
-  table.metadata["settings"] = settings.dump();
-  base::AtomicFile file(path);
-  file.write(files::make_safetensors_header(table));
-  file.write(std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
-  file.commit();
+  weights::write_tensors(path, {{"latents", latents.latents_BChw.to(at::kFloat)}}, {{"settings", settings.dump()}});
 }
 
 StoredLatents read_latents(const fs::path& path) {
