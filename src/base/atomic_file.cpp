@@ -21,12 +21,12 @@ ErrorKind kind_of(int error) {
     case EROFS:
     case EISDIR:
     case EPERM:
-    case ENOSPC:
-    case EDQUOT:
     case ENAMETOOLONG:
     case ELOOP:
     case ENXIO:
     case EINVAL: return ErrorKind::bad_input;
+    case ENOSPC:
+    case EDQUOT: return ErrorKind::disk_full;
     default: return ErrorKind::internal;
   }
 }

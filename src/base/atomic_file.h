@@ -4,7 +4,8 @@
 //   out.write(bytes);
 //   out.commit();            // without it the destructor removes the temporary file
 //
-// One thread at a time. Errors (no folder, disk full, read-only) are Error with the path and the system's reason.
+// One thread at a time. Errors (no folder, read-only, …) are Error with the path and the system's reason; a
+// disk without space is of kind disk_full.
 #pragma once
 
 #include <cstddef>

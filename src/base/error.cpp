@@ -20,6 +20,7 @@ std::string_view name(ErrorKind kind) {
     case ErrorKind::corrupt_file: return "corrupt_file";
     case ErrorKind::unsupported: return "unsupported";
     case ErrorKind::out_of_memory: return "out_of_memory";
+    case ErrorKind::disk_full: return "disk_full";
     case ErrorKind::conflict: return "conflict";
     case ErrorKind::canceled: return "canceled";
     case ErrorKind::internal: return "internal";

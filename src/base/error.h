@@ -15,7 +15,17 @@
 
 namespace calotype::base {
 
-enum class ErrorKind { bad_input, not_found, corrupt_file, unsupported, out_of_memory, conflict, canceled, internal };
+enum class ErrorKind {
+  bad_input,
+  not_found,
+  corrupt_file,
+  unsupported,
+  out_of_memory,
+  disk_full,  ///< or a quota is used up; trying again later may work
+  conflict,
+  canceled,
+  internal
+};
 
 /// Lower-case word for programs: "bad_input", "not_found", …
 std::string_view name(ErrorKind kind);

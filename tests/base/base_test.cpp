@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -44,6 +46,34 @@ TEST(AtomicFile, NamesThePathAndTheReason) {
   EXPECT_THROW(read_file(folder / "big", 99), Error);
 }
 
+/// The next descriptor that the system will hand out.
+int next_descriptor() {
+  const int descriptor = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+  ::close(descriptor);
+  return descriptor;
+}
+
+// /dev/full refuses every write with ENOSPC; here it takes the place of the temporary file.
+TEST(AtomicFile, AFullDiskIsRecognisedAndLeavesTheOldFile) {
+  const test::TemporaryFolder folder;
+  write_file(folder / "a", "old");
+  {
+    const int descriptor = next_descriptor();
+    AtomicFile file(folder / "a");
+    const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+    ASSERT_EQ(::dup2(full, descriptor), descriptor);
+    ::close(full);
+    try {
+      file.write("new");
+      FAIL() << "the file was not the descriptor expected";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::disk_full) << error.what();
+    }
+  }
+  EXPECT_EQ(read_file(folder / "a", 100), "old");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator{}), 1);
+}
+
 // RFC 3629's limits, byte by byte.
 TEST(Utf8, RejectsOverlongSurrogatesAndBeyond) {
   for (const char* good : {"", "a", "é", "漢", "👩‍🚀", "\xF4\x8F\xBF\xBF", "\xED\x9F\xBF", "\xEE\x80\x80"})
@@ -67,8 +97,9 @@ TEST(Errors, ForeignTextIsMadeHarmless) {
 TEST(Errors, ExitStatusTellsWhoCanMendIt) {
   EXPECT_EQ(exit_code(ErrorKind::internal), 1);
   EXPECT_EQ(exit_code(ErrorKind::canceled), 130);
-  for (const ErrorKind kind : {ErrorKind::bad_input, ErrorKind::not_found, ErrorKind::corrupt_file,
-                               ErrorKind::unsupported, ErrorKind::out_of_memory, ErrorKind::conflict})
+  for (const ErrorKind kind :
+       {ErrorKind::bad_input, ErrorKind::not_found, ErrorKind::corrupt_file, ErrorKind::unsupported,
+        ErrorKind::out_of_memory, ErrorKind::disk_full, ErrorKind::conflict})
     EXPECT_EQ(exit_code(kind), 2) << name(kind);
 }
 
