@@ -2,44 +2,19 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/native/CPUBlas.h>
 
 #include <cmath>
 #include <limits>
 
+#include "kernels/block_products.h"
 #include "kernels/fused_rows.h"
 
 namespace calotype::kernels::cpu {
 namespace {
 
-namespace blas = at::native::cpublas;
-
 // 64 × 256 f32 scores are 64 KiB, which with the packed keys and values of a block stays in L2.
 constexpr int64_t kQueryBlock = 64;
 constexpr int64_t kKeyBlock = 256;
-
-template <typename T>
-void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t ld_a, const T* b, int64_t ld_b, float* c,
-              int64_t ld_c, bool add) {
-  blas::brgemm(m, n, k, ld_a, ld_b, ld_c, add, a, b, c, std::is_same_v<T, at::BFloat16>);
-}
-
-template <typename T>
-bool has_block_products() {
-  // The library has no query for it: kernels that the machine lacks throw.
-  static const bool works = [] {
-    try {
-      std::vector<T> a(16 * 16), b(16 * 16);
-      std::vector<float> c(16 * 16);
-      multiply<T>(16, 16, 16, a.data(), 16, b.data(), 16, c.data(), 16, false);
-      blas::brgemm_release();
-      return true;
-    } catch (const std::exception&) {
-      return false;
-    }
-  }();
-  return works;
-}
 
 /// Keys and values of all heads in the order that the block products read: bf16 wants two rows of the inner dimension
 /// interleaved, f32 plain rows. Keys are turned to [K, N], tokens padded to an even number with zeros.
@@ -64,19 +39,15 @@ Packed pack(const Heads& heads) {
 template <typename T>
 class HeadBlocks {
  public:
-  HeadBlocks(const Heads& heads, const Packed& packed, const Tensor& out_BND)
-      : heads_(heads),
-        packed_(packed),
-        out_BND_(out_BND),
-        width_(heads.q_BHNK.size(3)),
-        tokens_(heads.q_BHNK.size(2)) {}
+  HeadBlocks(const Heads& heads, const Packed& packed, const AttentionResult& result)
+      : heads_(heads), packed_(packed), result_(result), width_(heads.q_BHNK.size(3)), tokens_(heads.q_BHNK.size(2)) {}
 
   int64_t count() const { return heads_.q_BHNK.size(0) * heads_.q_BHNK.size(1) * blocks(); }
 
   void run(int64_t begin, int64_t end) const {
     Scratch scratch(width_);
     for (int64_t i = begin; i < end; ++i) query_block(i / blocks(), i % blocks() * kQueryBlock, scratch);
-    blas::brgemm_release();
+    end_products();
   }
 
  private:
@@ -130,39 +101,61 @@ class HeadBlocks {
   void store(int64_t head, int64_t first, int64_t queries, const Scratch& s) const {
     const int64_t heads = heads_.q_BHNK.size(1), batch = head / heads;
     for (int64_t i = 0; i < queries; ++i) {
-      T* out = out_BND_.mutable_data_ptr<T>() + ((batch * tokens_ + first + i) * heads + head % heads) * width_;
+      T* out = result_.out_BND.mutable_data_ptr<T>() + ((batch * tokens_ + first + i) * heads + head % heads) * width_;
       scale_row_to(s.out.data() + i * width_, 1.0f / s.sums[static_cast<size_t>(i)], static_cast<size_t>(width_),
                    reinterpret_cast<Stored*>(out));
     }
+    if (!result_.log_sum_exp_BHN.defined()) return;
+    float* log_sum_exp = result_.log_sum_exp_BHN.mutable_data_ptr<float>() + head * tokens_ + first;
+    for (int64_t i = 0; i < queries; ++i)
+      log_sum_exp[i] = s.maxima[static_cast<size_t>(i)] + std::log(s.sums[static_cast<size_t>(i)]);
   }
 
   using Stored = std::conditional_t<std::is_same_v<T, float>, float, uint16_t>;
   const Heads& heads_;
   const Packed& packed_;
-  const Tensor& out_BND_;
+  const AttentionResult& result_;
   int64_t width_, tokens_;
 };
 
 template <typename T>
-Tensor blockwise(const Heads& heads) {
-  const Tensor& q = heads.q_BHNK;
-  const Tensor out_BND = at::empty({q.size(0), q.size(2), q.size(1) * q.size(3)}, q.options());
+void blockwise(const Heads& heads, const AttentionResult& result) {
   const Packed packed = pack(heads);
-  const HeadBlocks<T> blocks(heads, packed, out_BND);
+  const HeadBlocks<T> blocks(heads, packed, result);
   at::parallel_for(0, blocks.count(), 1, [&](int64_t begin, int64_t end) { blocks.run(begin, end); });
-  return out_BND;
+}
+
+Tensor empty_result(const Tensor& q_BHNK) {
+  return at::empty({q_BHNK.size(0), q_BHNK.size(2), q_BHNK.size(1) * q_BHNK.size(3)}, q_BHNK.options());
+}
+
+AttentionResult attend(const Heads& heads, bool with_log_sum_exp) {
+  const Tensor& q = heads.q_BHNK;
+  AttentionResult result{.out_BND = empty_result(q)};
+  if (with_log_sum_exp)
+    result.log_sum_exp_BHN = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
+  if (q.scalar_type() == at::kFloat) {
+    blockwise<float>(heads, result);
+  } else if (has_block_products<at::BFloat16>()) {
+    blockwise<at::BFloat16>(heads, result);
+  } else {
+    const Heads f32{q.to(at::kFloat), heads.k_BHNK.to(at::kFloat), heads.v_BHNK.to(at::kFloat)};
+    const AttentionResult wide{empty_result(f32.q_BHNK), result.log_sum_exp_BHN};
+    blockwise<float>(f32, wide);
+    result.out_BND.copy_(wide.out_BND);
+  }
+  return result;
 }
 
 }  // namespace
 
 bool attention_serves(const Heads& heads) {
   const Tensor& q = heads.q_BHNK;
-  if (q.size(3) % 2 || !q.is_contiguous()) return false;
-  return q.scalar_type() == at::kFloat ? has_block_products<float>() : has_block_products<at::BFloat16>();
+  return q.size(3) % 2 == 0 && q.is_contiguous() && has_block_products<float>();
 }
 
-Tensor attention(const Heads& heads) {
-  return heads.q_BHNK.scalar_type() == at::kFloat ? blockwise<float>(heads) : blockwise<at::BFloat16>(heads);
-}
+Tensor attention(const Heads& heads) { return attend(heads, false).out_BND; }
+
+AttentionResult recorded_attention(const Heads& heads) { return attend(heads, true); }
 
 }  // namespace calotype::kernels::cpu

@@ -4,9 +4,10 @@
 //
 // Shapes: B batch, L tokens, T text tokens, N all tokens, D width, H heads, K head width. Tensors are f32, bf16 or f16.
 // Each op rounds where the reference rounds (docs/numerics.md), so 16-bit results agree with unfused ones up to the
-// order of sums. CPU tensors of f32 and bf16 take the SIMD kernels of fused_ops_cpu.cpp, everything else, and
-// everything that autograd records, the ATen chains of fused_ops_reference.cpp. Thread-safe; work is spread over ATen's
-// threads, and the result does not depend on their number.
+// order of sums. CPU tensors of f32 and bf16 take the SIMD kernels of fused_ops_cpu.cpp and, when autograd records, the
+// gradients of fused_ops_autograd.cpp; everything else takes the ATen chains of fused_ops_reference.cpp. Modulation and
+// scales may be f32 where activations are bf16; their gradients have their own type. Thread-safe; work is spread over
+// ATen's threads, and neither results nor gradients depend on their number.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -55,6 +56,9 @@ Tensor attention(const Heads& heads);
 /// [attention | gelu_tanh(mlp)] side by side: [B, N, D] and [B, N, M] → [B, N, D + M]; mlp may be strided rows.
 Tensor concat_gelu(const Tensor& attention_BND, const Tensor& mlp_BNM);
 
+/// silu(group_norm(x)); x [B, C, H, W] contiguous or channels_last, which the result keeps; C divisible by `groups`.
+Tensor group_norm_silu(const Tensor& x_BCHW, const Tensor& weight_C, const Tensor& bias_C, int64_t groups, double eps);
+
 /// The same in plain ATen calls: what the fused kernels are compared with, and what other devices run.
 namespace reference {
 Tensor norm_modulate(const Tensor& x_BLD, const Modulation& m);
@@ -63,6 +67,7 @@ Tensor gelu_tanh(const Tensor& x);
 Heads qk_norm_rope(const std::vector<QkvStream>& streams, const RotaryTable& table, int64_t head_width);
 Tensor attention(const Heads& heads);
 Tensor concat_gelu(const Tensor& attention_BND, const Tensor& mlp_BNM);
+Tensor group_norm_silu(const Tensor& x_BCHW, const Tensor& weight_C, const Tensor& bias_C, int64_t groups, double eps);
 }  // namespace reference
 
 }  // namespace calotype::kernels

@@ -1,50 +1,9 @@
 #include "kernels/fused_ops_cpu.h"
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
 #include "kernels/fused_rows.h"
+#include "kernels/tensor_rows.h"
 
 namespace calotype::kernels::cpu {
-namespace {
-
-// Rows are cheap; a thread should get at least this many numbers.
-constexpr int64_t kGrainNumbers = 32768;
-
-int64_t grain(int64_t row_numbers) { return std::max<int64_t>(1, kGrainNumbers / std::max<int64_t>(1, row_numbers)); }
-
-/// Calls `body` with a null pointer of the element type that the SIMD rows use for this tensor.
-template <typename Body>
-void with_type(const Tensor& t, Body body) {
-  if (t.scalar_type() == at::kFloat)
-    body(static_cast<float*>(nullptr));
-  else
-    body(static_cast<uint16_t*>(nullptr));
-}
-
-template <typename T>
-const T* row_of(const Tensor& t_BLD, int64_t b, int64_t l) {
-  return static_cast<const T*>(t_BLD.const_data_ptr()) + b * t_BLD.stride(0) + l * t_BLD.stride(1);
-}
-
-template <typename T>
-T* begin_of(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
-/// Walks the B·L rows of a [B, L, …] tensor on all threads.
-template <typename Body>
-void for_rows(const Tensor& t_BLD, Body body) {
-  const int64_t length = t_BLD.size(1);
-  at::parallel_for(0, t_BLD.size(0) * length, grain(t_BLD.size(-1)), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) body(i / length, i % length, i);
-  });
-}
-
-Tensor as_float(const Tensor& t) { return t.to(at::kFloat).contiguous(); }
-
-}  // namespace
-
 Tensor norm_modulate(const Tensor& x_BLD, const Modulation& m) {
   const Tensor out = at::empty(x_BLD.sizes(), x_BLD.options());
   const Tensor scale = as_float(1 + m.scale), shift = as_float(m.shift);
@@ -104,11 +63,6 @@ Tensor concat_gelu(const Tensor& attention_BND, const Tensor& mlp_BNM) {
 
 namespace {
 
-/// cos and sin with one value per number instead of one per pair: (c, c) and (−s, s).
-Tensor widen(const Tensor& first_NC, const Tensor& second_NC) {
-  return at::stack({first_NC, second_NC}, -1).flatten(-2).contiguous();
-}
-
 template <typename T>
 struct StreamRotation {
   const QkvStream& stream;
@@ -144,6 +98,13 @@ struct StreamRotation {
 
 }  // namespace
 
+WideRotary widen(const RotaryTable& table) {
+  const auto pairs = [](const Tensor& first_NC, const Tensor& second_NC) {
+    return at::stack({first_NC, second_NC}, -1).flatten(-2).contiguous();
+  };
+  return {pairs(table.cos_NC, table.cos_NC), pairs(-table.sin_NC, table.sin_NC)};
+}
+
 Heads qk_norm_rope(const std::vector<QkvStream>& streams, const RotaryTable& table, int64_t head_width) {
   const Tensor& first = streams.front().qkv_BLE;
   int64_t tokens = 0;
@@ -151,11 +112,11 @@ Heads qk_norm_rope(const std::vector<QkvStream>& streams, const RotaryTable& tab
   const std::vector<int64_t> shape = {first.size(0), first.size(-1) / 3 / head_width, tokens, head_width};
   const Heads heads{at::empty(shape, first.options()), at::empty(shape, first.options()),
                     at::empty(shape, first.options())};
-  const Tensor cosine = widen(table.cos_NC, table.cos_NC), sine = widen(-table.sin_NC, table.sin_NC);
+  const WideRotary wide = widen(table);
   with_type(first, [&]<typename T>(T*) {
     int64_t token = 0;
     for (const QkvStream& stream : streams) {
-      StreamRotation<T>{stream, heads, cosine, sine, token}();
+      StreamRotation<T>{stream, heads, wide.cosine_NK, wide.sine_NK, token}();
       token += stream.qkv_BLE.size(1);
     }
   });

@@ -51,4 +51,9 @@ Tensor concat_gelu(const Tensor& attention_BND, const Tensor& mlp_BNM) {
   return at::cat({attention_BND, gelu_tanh(mlp_BNM)}, -1);
 }
 
+Tensor group_norm_silu(const Tensor& x_BCHW, const Tensor& weight_C, const Tensor& bias_C, int64_t groups, double eps) {
+  Tensor normed = at::group_norm(x_BCHW, groups, weight_C, bias_C, eps);
+  return normed.requires_grad() ? at::silu(normed) : at::silu_(normed);  // nothing else holds the normalised values
+}
+
 }  // namespace calotype::kernels::reference

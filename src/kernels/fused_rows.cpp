@@ -9,92 +9,20 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include "kernels/simd_numbers-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace calotype::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using D32 = hn::ScalableTag<float>;
-using V32 = hn::Vec<D32>;
-
-HWY_INLINE V32 load(D32 d, const float* p) { return hn::LoadU(d, p); }
-HWY_INLINE void store(D32 d, V32 v, float* p) { hn::StoreU(v, d, p); }
-
-HWY_INLINE V32 load(D32 d, const uint16_t* p) {
-  const hn::RebindToUnsigned<D32> du;
-  const hn::Rebind<uint16_t, D32> d16;
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, p))));
-}
-
-/// Upper halves of the f32 numbers, rounded to nearest even; NaN stays NaN.
-HWY_INLINE hn::Vec<hn::RebindToUnsigned<D32>> bf16_bits(V32 v) {
-  const hn::RebindToUnsigned<D32> du;
-  const auto bits = hn::BitCast(du, v);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFFu))));
-  const auto is_number = hn::RebindMask(du, hn::Eq(v, v));
-  return hn::IfThenElse(is_number, rounded, hn::Set(du, 0x7FC0u));
-}
-
-HWY_INLINE void store(D32, V32 v, uint16_t* p) {
-  const hn::Rebind<uint16_t, D32> d16;
-  hn::StoreU(hn::TruncateTo(d16, bf16_bits(v)), d16, p);
-}
-
-template <typename T>
-HWY_INLINE V32 round_to(D32 d, V32 v) {
-  if constexpr (sizeof(T) == 4) return v;
-  return hn::BitCast(d, hn::ShiftLeft<16>(bf16_bits(v)));
-}
-
-HWY_INLINE float round_one(float v, const float*) { return v; }
-HWY_INLINE float round_one(float v, const uint16_t*) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &v, 4);
-  if (v != v)
-    bits = 0x7FC00000u;
-  else
-    bits = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
-  __builtin_memcpy(&v, &bits, 4);
-  return v;
-}
-HWY_INLINE float load_one(const float* p) { return *p; }
-HWY_INLINE float load_one(const uint16_t* p) {
-  const uint32_t bits = static_cast<uint32_t>(*p) << 16;
-  float v;
-  __builtin_memcpy(&v, &bits, 4);
-  return v;
-}
-HWY_INLINE void store_one(float v, float* p) { *p = v; }
-HWY_INLINE void store_one(float v, uint16_t* p) {
-  v = round_one(v, p);
-  uint32_t bits;
-  __builtin_memcpy(&bits, &v, 4);
-  *p = static_cast<uint16_t>(bits >> 16);
-}
 
 template <typename T>
 void norm_modulate(const T* HWY_RESTRICT x, const NormModulateRow& row, T* HWY_RESTRICT out) {
   const D32 d;
   const size_t lanes = hn::Lanes(d), width = row.width;
-  auto sum = hn::Zero(d);
+  const auto [mean, rstd] = mean_and_rstd(d, x, width);
+  const auto mean_v = hn::Set(d, mean), rstd_v = hn::Set(d, rstd);
   size_t i = 0;
-  for (; i + lanes <= width; i += lanes) sum = hn::Add(sum, load(d, x + i));
-  float total = hn::GetLane(hn::SumOfLanes(d, sum));
-  for (; i < width; ++i) total += load_one(x + i);
-  const float mean = total / static_cast<float>(width);
-
-  auto squares = hn::Zero(d);
-  const auto mean_v = hn::Set(d, mean);
-  for (i = 0; i + lanes <= width; i += lanes) {
-    const auto centred = hn::Sub(load(d, x + i), mean_v);
-    squares = hn::MulAdd(centred, centred, squares);
-  }
-  float variance = hn::GetLane(hn::SumOfLanes(d, squares));
-  for (; i < width; ++i) variance += (load_one(x + i) - mean) * (load_one(x + i) - mean);
-  const float rstd = 1.0f / std::sqrt(variance / static_cast<float>(width) + 1e-6f);
-
-  const auto rstd_v = hn::Set(d, rstd);
-  for (i = 0; i + lanes <= width; i += lanes) {
+  for (; i + lanes <= width; i += lanes) {
     const auto normed = round_to<T>(d, hn::Mul(hn::Sub(load(d, x + i), mean_v), rstd_v));
     const auto scaled = round_to<T>(d, hn::Mul(normed, hn::LoadU(d, row.one_plus_scale + i)));
     store(d, hn::Add(scaled, hn::LoadU(d, row.shift + i)), out + i);
@@ -130,14 +58,10 @@ template <typename T>
 void gelu_tanh(const T* HWY_RESTRICT x, T* HWY_RESTRICT out, size_t count) {
   const D32 d;
   const size_t lanes = hn::Lanes(d);
-  size_t i = 0;
-  for (; i + lanes <= count; i += lanes) store(d, gelu(d, load(d, x + i)), out + i);
-  if (i == count) return;
-  // The rest goes through the same vector code, so that a number's result does not depend on its place.
-  HWY_ALIGN T rest[HWY_MAX_BYTES / sizeof(float)] = {};
-  for (size_t k = 0; i + k < count; ++k) rest[k] = x[i + k];
-  store(d, gelu(d, load(d, rest)), rest);
-  for (size_t k = 0; i + k < count; ++k) out[i + k] = rest[k];
+  for (size_t i = 0; i < count; i += lanes) {
+    const size_t n = HWY_MIN(lanes, count - i);
+    store(d, gelu(d, load(d, x + i, n)), out + i, n);
+  }
 }
 
 template <typename T>
@@ -145,17 +69,8 @@ void norm_rotate(const T* HWY_RESTRICT x, const NormRotateToken& token, T* HWY_R
   const D32 d;
   const size_t lanes = hn::Lanes(d), width = token.width;
   for (size_t head = 0; head < token.heads; ++head, x += width, out += token.out_stride) {
-    auto sum = hn::Zero(d);
+    const float rstd = reciprocal_rms(d, x, width);
     size_t i = 0;
-    for (; i + lanes <= width; i += lanes) {
-      const auto v = load(d, x + i);
-      sum = hn::MulAdd(v, v, sum);
-    }
-    float squares = hn::GetLane(hn::SumOfLanes(d, sum));
-    for (; i < width; ++i) squares += load_one(x + i) * load_one(x + i);
-    const float rstd = 1.0f / std::sqrt(squares / static_cast<float>(width) + 1e-6f);
-
-    i = 0;
 #if HWY_TARGET != HWY_SCALAR  // one lane holds no pair
     const auto rstd_v = hn::Set(d, rstd);
     for (; i + lanes <= width; i += lanes) {
