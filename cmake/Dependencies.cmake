@@ -14,6 +14,7 @@ endfunction()
 
 calotype_library(vips libvips-dev vips)
 calotype_library(zlib zlib1g-dev zlib)
+calotype_library(archive libarchive-dev libarchive)
 calotype_library(utf8proc libutf8proc-dev libutf8proc)
 calotype_library(highway libhwy-dev libhwy)
 find_package(nlohmann_json REQUIRED)

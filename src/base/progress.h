@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 namespace calotype::base {
@@ -13,6 +14,7 @@ struct ProgressEvent {
   std::string_view stage;  ///< "load", "text", "denoise", "decode", "convert", …
   int64_t done = 0;        ///< units finished, 0 when the stage starts
   int64_t total = 0;       ///< units in all
+  std::string note = {};   ///< a few words beside the bar, for example "loss 0.412"
 };
 
 /// Called on the working thread; must be quick and must not throw. An empty function reports nothing.

@@ -34,16 +34,19 @@ class ProgressPrinter {
   void begin(const base::ProgressEvent& event) {
     stage_ = event.stage;
     start_ = Clock::now();
+    first_ = std::max<int64_t>(0, event.done - 1);  // a resumed run does not begin at 0
     printed_tenths_ = 0;
   }
 
-  static std::string pace(const base::ProgressEvent& event, double elapsed) {
+  std::string pace(const base::ProgressEvent& event, double elapsed) const {
     if (event.done == 0) return "";
-    const double each = elapsed / static_cast<double>(event.done);
+    const double each = elapsed / static_cast<double>(event.done - first_);
     if (event.done == event.total) return fmt::format("{}", duration_text(elapsed));
     return fmt::format("{:.2f} s/step, {} left", each,
                        duration_text(each * static_cast<double>(event.total - event.done)));
   }
+
+  static std::string noted(const base::ProgressEvent& event) { return event.note.empty() ? "" : ", " + event.note; }
 
   void draw_bar(const base::ProgressEvent& event, double elapsed) {
     constexpr int64_t kWidth = 24;
@@ -51,20 +54,21 @@ class ProgressPrinter {
     std::string bar;
     for (int64_t i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
     const char* end = event.done == event.total ? "\n" : "";
-    say(fmt::format("\r\x1b[K{:8} {} {}/{}  {}{}", stage_, bar, event.done, event.total, pace(event, elapsed), end));
+    say(fmt::format("\r\x1b[K{:8} {} {}/{}  {}{}{}", stage_, bar, event.done, event.total, pace(event, elapsed),
+                    noted(event), end));
   }
 
   void print_line(const base::ProgressEvent& event, double elapsed) {
     const int64_t tenths = event.total ? 10 * event.done / event.total : 10;
     if (tenths == printed_tenths_ && event.done < event.total) return;
     printed_tenths_ = tenths;
-    say(fmt::format("{} {}/{} {}\n", stage_, event.done, event.total, pace(event, elapsed)));
+    say(fmt::format("{} {}/{} {}{}\n", stage_, event.done, event.total, pace(event, elapsed), noted(event)));
   }
 
   bool on_terminal_ = ::isatty(STDERR_FILENO);
   std::string stage_;
   Clock::time_point start_ = Clock::now();
-  int64_t printed_tenths_ = 0;
+  int64_t first_ = 0, printed_tenths_ = 0;
 };
 
 extern "C" void on_interrupt(int signal) {

@@ -3,7 +3,8 @@
 //   FluxTransformer model(index, {.dtype = at::kBFloat16});
 //   Tensor v_BIC = model.forward(x_BIC, conditioning, 0.75f, size);
 //
-// Shapes: B batch, T text tokens, I image tokens, C token channels, D width. Immutable and thread-safe.
+// Shapes: B batch, T text tokens, I image tokens, C token channels, D width. Immutable and thread-safe but for its
+// adapter slots. Records gradients for training (LoadOptions).
 // Source: black-forest-labs/flux src/flux/model.py; time and guidance are rounded as diffusers rounds them.
 #pragma once
 
@@ -32,15 +33,21 @@ class FluxTransformer {
  public:
   /// Errors: as transformer_config, and one corrupt_file Error naming all missing and mis-shaped tensors.
   FluxTransformer(const weights::TensorIndex& index, weights::LoadOptions options);
+  /// Of given sizes, from a scope that the caller looks into afterwards (Scope::asked, Scope::problems).
+  FluxTransformer(const TransformerConfig& config, const Scope& scope);
 
   const TransformerConfig& config() const { return config_; }
   at::ScalarType dtype() const { return dtype_; }
 
-  /// x [B, I, in_channels] at noise level sigma in (0, 1] → velocity [B, I, out_channels] (dx/dsigma).
+  const weights::AdapterSlots& adapter_slots() const { return scope_.adapter_slots(); }
+
+  /// x [B, I, in_channels] at noise levels sigma [B] (f32, in (0, 1]) → velocity [B, I, out_channels] (dx/dsigma).
+  Tensor forward(const Tensor& x_BIC, const Conditioning& cond, const Tensor& sigma_B, LatentSize size) const;
+  /// The same with one noise level for the whole batch.
   Tensor forward(const Tensor& x_BIC, const Conditioning& cond, float sigma, LatentSize size) const;
 
  private:
-  Tensor embed_vector(const Conditioning& cond, float sigma) const;
+  Tensor embed_vector(const Conditioning& cond, const Tensor& sigma_B) const;
 
   TransformerConfig config_;
   at::ScalarType dtype_;

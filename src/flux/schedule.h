@@ -19,6 +19,9 @@ struct ScheduleConfig {
   double base_tokens = 256, max_tokens = 4096;
 };
 
+/// s of σ' = s·σ / (1 + (s − 1)·σ): e^μ, which grows with the picture, or the constant shift.
+double shift_factor(const ScheduleConfig& config, int64_t image_tokens);
+
 /// steps + 1 levels, strictly falling, the last one 0. steps ≥ 1; image_tokens = L.
 std::vector<float> schedule(const ScheduleConfig& config, int steps, int64_t image_tokens);
 

@@ -10,15 +10,22 @@ using base::ErrorKind;
 using weights::Linear;
 using weights::Scope;
 
+struct ClipEncoder::LayerNorm {
+  Tensor weight, bias;
+  LayerNorm(const Scope& s, int64_t width) : weight(s.tensor("weight", {width})), bias(s.tensor("bias", {width})) {}
+  Tensor operator()(const Tensor& x, double epsilon) const {
+    const at::ScalarType dtype = x.scalar_type();
+    return at::layer_norm(x, {x.size(-1)}, weight.to(dtype), bias.to(dtype), epsilon);
+  }
+};
+
 struct ClipEncoder::Layer {
-  Tensor norm1_weight, norm1_bias, norm2_weight, norm2_bias;
+  LayerNorm norm1, norm2;
   Linear q_proj, k_proj, v_proj, out_proj, fc1, fc2;
 
   Layer(const Scope& s, const ClipConfig& c)
-      : norm1_weight(s.tensor("layer_norm1.weight", {c.width})),
-        norm1_bias(s.tensor("layer_norm1.bias", {c.width})),
-        norm2_weight(s.tensor("layer_norm2.weight", {c.width})),
-        norm2_bias(s.tensor("layer_norm2.bias", {c.width})),
+      : norm1(s / "layer_norm1", c.width),
+        norm2(s / "layer_norm2", c.width),
         q_proj(s / "self_attn.q_proj", {.in = c.width, .out = c.width}),
         k_proj(s / "self_attn.k_proj", {.in = c.width, .out = c.width}),
         v_proj(s / "self_attn.v_proj", {.in = c.width, .out = c.width}),
@@ -27,13 +34,13 @@ struct ClipEncoder::Layer {
         fc2(s / "mlp.fc2", {.in = c.mlp_width, .out = c.width}) {}
 
   Tensor operator()(const Tensor& x_BLD, const ClipConfig& c) const {
-    const Tensor u = at::layer_norm(x_BLD, {c.width}, norm1_weight, norm1_bias, c.epsilon);
+    const Tensor u = norm1(x_BLD, c.epsilon);
     const auto heads = [&](const Tensor& t) { return t.unflatten(2, {c.heads, -1}).transpose(1, 2); };
     const Tensor attended =
         at::scaled_dot_product_attention(heads(q_proj(u)), heads(k_proj(u)), heads(v_proj(u)), {}, 0.0,
                                          /*is_causal=*/true);
     const Tensor x = x_BLD + out_proj(attended.transpose(1, 2).flatten(2));
-    const Tensor h = fc1(at::layer_norm(x, {c.width}, norm2_weight, norm2_bias, c.epsilon));
+    const Tensor h = fc1(norm2(x, c.epsilon));
     return x + fc2(c.activation == ClipConfig::Activation::gelu ? at::gelu(h) : h * at::sigmoid(1.702 * h));
   }
 };
@@ -66,14 +73,15 @@ ClipConfig clip_config(const weights::TensorIndex& index) {
 }
 
 ClipEncoder::ClipEncoder(const weights::TensorIndex& index, weights::LoadOptions options)
-    : config_(clip_config(index)) {
-  const Scope root(index, options);
+    : ClipEncoder(clip_config(index), Scope(index, options)) {}
+
+ClipEncoder::ClipEncoder(const ClipConfig& config, const Scope& root)
+    : config_(config), dtype_(root.options().dtype) {
   const Scope model = root / "text_model";
   token_embedding_ = model.tensor("embeddings.token_embedding.weight", {config_.vocabulary, config_.width});
   position_embedding_ = model.tensor("embeddings.position_embedding.weight", {config_.positions, config_.width});
   for (int i = 0; i < config_.layers; ++i) layers_.emplace_back(model / "encoder.layers" / i, config_);
-  final_weight_ = model.tensor("final_layer_norm.weight", {config_.width});
-  final_bias_ = model.tensor("final_layer_norm.bias", {config_.width});
+  final_norm_ = std::make_unique<LayerNorm>(model / "final_layer_norm", config_.width);
   root.finish();
 }
 
@@ -88,9 +96,9 @@ ClipEncoder::Output ClipEncoder::encode(const Tensor& ids_BL) const {
               "the tokenizer makes ids up to {}, CLIP's vocabulary has {}; tokenizer and model do not belong together",
               ids_BL.max().item<int64_t>(), config_.vocabulary);
   const Tensor ids = ids_BL.to(token_embedding_.device());
-  Tensor x_BLD = at::embedding(token_embedding_, ids) + position_embedding_.narrow(0, 0, length);
+  Tensor x_BLD = (at::embedding(token_embedding_, ids) + position_embedding_.narrow(0, 0, length)).to(dtype_);
   for (const Layer& layer : layers_) x_BLD = layer(x_BLD, config_);
-  x_BLD = at::layer_norm(x_BLD, {config_.width}, final_weight_, final_bias_, config_.epsilon);
+  x_BLD = (*final_norm_)(x_BLD, config_.epsilon);
   const Tensor end_B = config_.eos == 2 ? ids.argmax(1) : ids.eq(config_.eos).to(at::kInt).argmax(1);
   const Tensor rows = at::arange(ids.size(0), ids.options());
   return {x_BLD, x_BLD.index({rows, end_B})};

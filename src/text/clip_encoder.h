@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ ClipConfig clip_config(const weights::TensorIndex& index);
 class ClipEncoder {
  public:
   ClipEncoder(const weights::TensorIndex& index, weights::LoadOptions options);
+  /// Of given sizes. Errors: one corrupt_file Error naming all missing tensors.
+  ClipEncoder(const ClipConfig& config, const weights::Scope& root);
   ~ClipEncoder();
   ClipEncoder(ClipEncoder&&) noexcept;
 
@@ -44,11 +47,13 @@ class ClipEncoder {
   const ClipConfig& config() const { return config_; }
 
  private:
+  struct LayerNorm;
   struct Layer;
   ClipConfig config_;
+  at::ScalarType dtype_;
   Tensor token_embedding_, position_embedding_;
   std::vector<Layer> layers_;
-  Tensor final_weight_, final_bias_;
+  std::unique_ptr<LayerNorm> final_norm_;
 };
 
 }  // namespace calotype::text

@@ -19,7 +19,7 @@ namespace {
 Tensor rms_norm(const Tensor& x, const Tensor& scale_D, double epsilon) {
   const Tensor x32 = x.to(at::kFloat);
   const Tensor normed = x32 * at::rsqrt(x32.square().mean(-1, true) + epsilon);
-  return scale_D * normed.to(scale_D.scalar_type());
+  return scale_D.to(x.scalar_type()) * normed.to(x.scalar_type());
 }
 
 /// Bucket of a distance (key − query): half of the buckets for each sign, near ones exact, far ones logarithmic.
@@ -96,8 +96,10 @@ T5Config t5_config(const weights::TensorIndex& index) {
   return config;
 }
 
-T5Encoder::T5Encoder(const weights::TensorIndex& index, weights::LoadOptions options) : config_(t5_config(index)) {
-  const Scope root(index, options);
+T5Encoder::T5Encoder(const weights::TensorIndex& index, weights::LoadOptions options)
+    : T5Encoder(t5_config(index), Scope(index, options)) {}
+
+T5Encoder::T5Encoder(const T5Config& config, const Scope& root) : config_(config), dtype_(root.options().dtype) {
   shared_ = root.tensor("shared.weight", {config_.vocabulary, config_.width});
   relative_attention_bias_ = root.tensor("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
                                          {config_.buckets, config_.heads});
@@ -115,6 +117,7 @@ Tensor T5Encoder::position_bias(int64_t tokens) const {
   for (int64_t query = 0; query < tokens; ++query)
     for (int64_t key = 0; key < tokens; ++key) *value++ = bucket(key - query, config_.buckets, config_.max_distance);
   return at::embedding(relative_attention_bias_, buckets.to(shared_.device()))
+      .to(dtype_)
       .permute({2, 0, 1})
       .unsqueeze(0);  // [1, H, T, T]
 }
@@ -124,7 +127,7 @@ Tensor T5Encoder::encode(const Tensor& ids_BT, const std::function<void(int)>& o
               "the tokenizer makes ids up to {}, T5's vocabulary has {}; tokenizer and model do not belong together",
               ids_BT.max().item<int64_t>(), config_.vocabulary);
   const Tensor bias_1HTT = position_bias(ids_BT.size(1));
-  Tensor x_BTD = at::embedding(shared_, ids_BT.to(shared_.device()));
+  Tensor x_BTD = at::embedding(shared_, ids_BT.to(shared_.device())).to(dtype_);
   for (size_t i = 0; i < layers_.size(); ++i) {
     x_BTD = layers_[i](x_BTD, bias_1HTT, config_);
     if (on_layer) on_layer(static_cast<int>(i) + 1);

@@ -33,6 +33,8 @@ T5Config t5_config(const weights::TensorIndex& index);
 class T5Encoder {
  public:
   T5Encoder(const weights::TensorIndex& index, weights::LoadOptions options);
+  /// Of given sizes. Errors: one corrupt_file Error naming all missing tensors.
+  T5Encoder(const T5Config& config, const weights::Scope& root);
   ~T5Encoder();
   T5Encoder(T5Encoder&&) noexcept;
 
@@ -47,6 +49,7 @@ class T5Encoder {
   Tensor position_bias(int64_t tokens) const;
 
   T5Config config_;
+  at::ScalarType dtype_;
   Tensor shared_, relative_attention_bias_, final_norm_;
   std::vector<Layer> layers_;
 };

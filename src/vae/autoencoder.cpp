@@ -18,17 +18,20 @@ constexpr double kEpsilon = 1e-6;
 
 struct Conv {
   Tensor weight, bias;
+  std::vector<int64_t> shape;
   int64_t padding;
   /// kernel k×k, stride 1, same size out. A 1×1 kernel may be stored as a plain matrix (diffusers' attention).
-  Conv(const Scope& s, int64_t in, int64_t out, int64_t kernel) : padding(kernel / 2) {
+  Conv(const Scope& s, int64_t in, int64_t out, int64_t kernel)
+      : shape({out, in, kernel, kernel}), padding(kernel / 2) {
     const bool matrix = s.has("weight") && s.rank("weight") == 2;
-    weight =
-        matrix ? s.tensor("weight", {out, in}).view({out, in, 1, 1}) : s.tensor("weight", {out, in, kernel, kernel});
+    weight = s.tensor("weight", matrix ? std::vector<int64_t>{out, in} : shape);
     bias = s.tensor("bias", {out});
-    if (!weight.is_meta()) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
+    if (weight.is_meta() || s.options().trained) return;  // a trained weight must stay the leaf that it is
+    weight = weight.view(shape).contiguous(at::MemoryFormat::ChannelsLast);
   }
   Tensor operator()(const Tensor& x, int64_t stride = 1) const {
-    return at::conv2d(x, weight, bias, stride, stride == 1 ? padding : 0);
+    const at::ScalarType dtype = x.scalar_type();
+    return at::conv2d(x, weight.view(shape).to(dtype), bias.to(dtype), stride, stride == 1 ? padding : 0);
   }
 };
 
@@ -36,7 +39,9 @@ struct Norm : GroupNorm {
   Norm(const Scope& s, int64_t channels, int64_t group_count)
       : GroupNorm{s.tensor("weight", {channels}), s.tensor("bias", {channels}), group_count} {}
   Tensor operator()(const Tensor& x, TileStatistics* tiles = nullptr) const {
-    return tiles ? tiles->normalise(x, *this) : at::group_norm(x, groups, weight_C, bias_C, kEpsilon);
+    if (tiles) return tiles->normalise(x, *this);
+    const at::ScalarType dtype = x.scalar_type();
+    return at::group_norm(x, groups, weight_C.to(dtype), bias_C.to(dtype), kEpsilon);
   }
   /// silu(norm(x)), in place where nothing else holds the normalised values.
   Tensor activated(const Tensor& x, TileStatistics* tiles = nullptr) const {
@@ -233,17 +238,20 @@ struct Autoencoder::Decoder {
 };
 
 Autoencoder::Autoencoder(const weights::TensorIndex& index, weights::LoadOptions options, Parts parts)
-    : config_(autoencoder_config(index)), dtype_(options.dtype), device_(options.device) {
-  options.plain = weights::LoadOptions::Plain::convert_once;
-  const Scope root(index, options);
-  base::check(!config_.decoder_channels.empty() || parts == Parts::both, ErrorKind::not_found,
+    : Autoencoder(autoencoder_config(index), Scope(index, options), parts) {
+  base::check(decoder_ || parts == Parts::both, ErrorKind::not_found,
               "{}: this VAE has an encoder only; decoding needs one with a decoder", index.where());
+  base::check(encoder_ || parts == Parts::decoder, ErrorKind::not_found,
+              "{}: this VAE has a decoder only; reading pictures needs one with an encoder", index.where());
+}
+
+Autoencoder::Autoencoder(const AutoencoderConfig& config, const Scope& root, Parts parts)
+    : config_(config),
+      dtype_(root.options().dtype),
+      device_(root.options().device),
+      training_(root.options().training) {
   if (!config_.decoder_channels.empty()) decoder_ = std::make_unique<Decoder>(root, config_);
-  if (parts == Parts::both) {
-    base::check(!config_.encoder_channels.empty(), ErrorKind::not_found,
-                "{}: this VAE has a decoder only; reading pictures needs one with an encoder", index.where());
-    encoder_ = std::make_unique<Encoder>(root, config_);
-  }
+  if (parts == Parts::both && !config_.encoder_channels.empty()) encoder_ = std::make_unique<Encoder>(root, config_);
   root.finish();
 }
 
@@ -252,6 +260,7 @@ Autoencoder::Autoencoder(Autoencoder&&) noexcept = default;
 
 Tensor Autoencoder::decode(const Tensor& latents_BChw) const {
   const Tensor unscaled = latents_BChw / config_.scaling + config_.shift;
+  if (training_) return decoder_->grow(decoder_->begin(channels_last(unscaled)));
   std::vector<Tensor> pictures;  // one by one: half the memory, and no picture depends on its neighbours
   for (int64_t i = 0; i < unscaled.size(0); ++i)
     pictures.push_back(decoder_->grow(decoder_->begin(channels_last(unscaled.narrow(0, i, 1)))));

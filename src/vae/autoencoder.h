@@ -50,6 +50,8 @@ class Autoencoder {
   enum class Parts { decoder, both };
   /// Errors: one corrupt_file Error naming all missing and mis-shaped tensors.
   Autoencoder(const weights::TensorIndex& index, weights::LoadOptions options, Parts parts = Parts::decoder);
+  /// Of given sizes. Errors: one corrupt_file Error naming all missing tensors.
+  Autoencoder(const AutoencoderConfig& config, const weights::Scope& root, Parts parts);
   ~Autoencoder();
   Autoencoder(Autoencoder&&) noexcept;
 
@@ -76,6 +78,7 @@ class Autoencoder {
   AutoencoderConfig config_;
   at::ScalarType dtype_;
   at::Device device_;
+  bool training_ = false;
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<Decoder> decoder_;
 };

@@ -1,15 +1,84 @@
 #include "weights/linear.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "weights/unpack.h"
 
 namespace calotype::weights {
+namespace {
 
-Linear::Linear(const Scope& scope, LinearShape shape) : device_(scope.options().device) {
+using at::Tensor;
+namespace autograd = torch::autograd;
+
+/// How a frozen packed weight is had again in the backward pass.
+struct Unpacking : torch::CustomClassHolder {
+  std::shared_ptr<const Source> source;
+  at::Device device = at::kCPU;
+  Tensor weight(at::ScalarType dtype) const { return unpack(*source, dtype).to(device); }
+};
+
+/// at::linear would keep the unpacked weight of every layer until the backward pass.
+struct PackedLinear : autograd::Function<PackedLinear> {
+  static Tensor forward(autograd::AutogradContext* context, const Tensor& x, const Tensor& bias,
+                        const c10::intrusive_ptr<Unpacking>& packed) {
+    context->saved_data["packed"] = c10::IValue::make_capsule(packed);
+    return at::linear(x, packed->weight(x.scalar_type()), bias);
+  }
+
+  static autograd::variable_list backward(autograd::AutogradContext* context, const autograd::variable_list& grads) {
+    const auto packed = c10::static_intrusive_pointer_cast<Unpacking>(context->saved_data["packed"].toCapsule());
+    const Tensor& grad = grads[0];
+    return {at::matmul(grad, packed->weight(grad.scalar_type())), Tensor(), Tensor()};
+  }
+};
+
+Tensor as_type(const Tensor& t, at::ScalarType dtype) { return t.defined() ? t.to(dtype) : t; }
+
+bool is_whole(const LowRank& c, const AdapterSlot& slot) { return c.up_OR.size(0) == slot.shape.out; }
+
+Tensor product(const LowRank& c, const Tensor& x) { return at::linear(at::linear(x, c.down_RI), c.up_OR) * c.scale; }
+
+Tensor& add_to(Tensor& sum, const Tensor& term) { return sum = sum.defined() ? sum + term : term; }
+
+/// The sum of all corrections, [B, …, out] in f32.
+Tensor corrections(const AdapterSlot& slot, const Tensor& x) {
+  Tensor whole;
+  std::map<int64_t, Tensor> ranges;  // by first row
+  for (const LowRank& c : slot.corrections)
+    add_to(is_whole(c, slot) ? whole : ranges[c.first_row], product(c, x));
+  if (ranges.empty()) return whole;
+  std::vector<Tensor> pieces;
+  int64_t row = 0;
+  const auto fill_to = [&](int64_t next) {
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = next - row;
+    if (next > row) pieces.push_back(at::zeros(shape, x.options()));
+  };
+  for (const auto& [first, piece] : ranges) {
+    fill_to(first);
+    pieces.push_back(piece);
+    row = first + piece.size(-1);
+  }
+  fill_to(slot.shape.out);
+  return add_to(whole, at::cat(pieces, -1));
+}
+
+}  // namespace
+
+Linear::Linear(const Scope& scope, LinearShape shape)
+    : device_(scope.options().device),
+      training_(scope.options().training),
+      adapters_(scope.adapter_slot(shape)) {
+  const LoadOptions& options = scope.options();
+  if (options.trained) {
+    dense_ = scope.tensor("weight", {shape.out, shape.in});
+    if (shape.bias) bias_ = scope.tensor("bias", {shape.out});
+    return;
+  }
   const Source* source = scope.source("weight", {shape.out, shape.in});
   if (shape.bias) bias_ = scope.tensor("bias", {shape.out});
-  const LoadOptions& options = scope.options();
   if (!source || device_.is_meta()) {
     dense_ = at::empty({shape.out, shape.in}, at::TensorOptions().dtype(options.dtype).device(at::kMeta));
     return;
@@ -18,7 +87,7 @@ Linear::Linear(const Scope& scope, LinearShape shape) : device_(scope.options().
   const bool converts = options.plain == LoadOptions::Plain::convert_at_use && !unpacks_in_place(*source, options.dtype);
   const bool at_use = device_.is_cpu() && (is_packed(*source) || converts);
   if (at_use) {
-    source_ = *source;
+    source_ = std::make_shared<const Source>(*source);
     return;
   }
   dense_ = unpack(*source, options.dtype).to(device_);
@@ -27,17 +96,31 @@ Linear::Linear(const Scope& scope, LinearShape shape) : device_(scope.options().
 }
 
 at::Tensor Linear::weight(at::ScalarType dtype) const {
-  return dense_.defined() ? dense_ : unpack(source_, dtype).to(device_);
+  return dense_.defined() ? dense_.to(dtype) : unpack(*source_, dtype).to(device_);
+}
+
+at::Tensor Linear::base(const at::Tensor& x) const {
+  const Tensor bias = as_type(bias_, x.scalar_type());
+  if (source_ && at::GradMode::is_enabled() && x.requires_grad()) {
+    auto packed = c10::make_intrusive<Unpacking>();
+    packed->source = source_;
+    packed->device = device_;
+    return PackedLinear::apply(x, bias, packed);
+  }
+  const Tensor w = weight(x.scalar_type());
+  if (training_ || !x.is_cpu() || x.dim() < 2 || x.size(0) == 1) return at::linear(x, w, bias);
+  // The number of rows decides which kernel runs, and with it the last bits; samples go one by one to be always the
+  // same.
+  std::vector<Tensor> samples;
+  for (int64_t i = 0; i < x.size(0); ++i) samples.push_back(at::linear(x.narrow(0, i, 1), w, bias));
+  return at::cat(samples);
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  const at::Tensor w = weight(x.scalar_type());
-  if (!x.is_cpu() || x.dim() < 2 || x.size(0) == 1) return at::linear(x, w, bias_);
-  // The number of rows decides which kernel runs, and with it the last bits; samples go one by one to be always the
-  // same.
-  std::vector<at::Tensor> samples;
-  for (int64_t i = 0; i < x.size(0); ++i) samples.push_back(at::linear(x.narrow(0, i, 1), w, bias_));
-  return at::cat(samples);
+  const Tensor y = base(x);
+  if (adapters_->corrections.empty()) return y;
+  const Tensor sum = corrections(*adapters_, x.to(at::kFloat));
+  return (y.to(at::kFloat) + sum).to(x.scalar_type());
 }
 
 }  // namespace calotype::weights

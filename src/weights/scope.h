@@ -12,10 +12,10 @@
 
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
+#include "weights/low_rank.h"
 #include "weights/tensor_index.h"
 
 namespace calotype::weights {
@@ -25,6 +25,13 @@ struct LoadOptions {
   at::Device device = at::kCPU;       ///< cpu, cuda:n, or meta to check shapes only
   /// Plain weights of another type are converted once (fast steps) or at every use (no more memory than the file).
   enum class Plain { convert_once, convert_at_use } plain = Plain::convert_once;
+  /// For training: whole batches go through a layer at once, which is faster; then the last bits of a sample depend on
+  /// the others.
+  bool training = false;
+  /// Blocks of the transformer keep only their input and are computed again in the backward pass.
+  bool recompute = false;
+  /// Set: every tensor becomes an f32 leaf that records gradients, and is entered here by its name.
+  std::map<std::string, at::Tensor>* trained = nullptr;
 };
 
 class Scope {
@@ -41,10 +48,19 @@ class Scope {
 
   /// The stored tensor of this name, marked as used, or null after noting that it is missing or has another shape.
   const Source* source(std::string_view leaf, const std::vector<int64_t>& expected) const;
-  /// A small tensor (norm scale, bias, embedding), unpacked to the compute type on the device.
+  /// A small tensor (norm scale, bias, embedding), unpacked to the compute type on the device; in f32 when trained.
   at::Tensor tensor(std::string_view leaf, const std::vector<int64_t>& expected) const;
 
-  /// Throws one corrupt_file Error when anything was missing or mis-shaped.
+  /// Where corrections of the layer at this path are attached.
+  std::shared_ptr<AdapterSlot> adapter_slot(LinearShape shape) const;
+  const AdapterSlots& adapter_slots() const { return shared_->slots; }
+
+  /// Everything that was asked for, present or not, with the expected shape: on the meta device, what a model of given
+  /// sizes is made of.
+  const std::map<std::string, std::vector<int64_t>>& asked() const { return shared_->asked; }
+
+  /// Throws one corrupt_file Error when anything was missing or mis-shaped; but not over an empty index, which only
+  /// serves to list what is asked for.
   void finish() const;
   /// Names in the index that nothing asked for.
   std::vector<std::string> unused() const;
@@ -56,7 +72,8 @@ class Scope {
     const TensorIndex& index;
     LoadOptions options;
     std::vector<std::string> problems;
-    std::set<std::string> used;
+    std::map<std::string, std::vector<int64_t>> asked;
+    AdapterSlots slots;
   };
   Scope(std::shared_ptr<Shared> shared, std::string path) : shared_(std::move(shared)), path_(std::move(path)) {}
   std::string full_name(std::string_view leaf) const;
