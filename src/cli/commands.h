@@ -13,5 +13,6 @@ void add_generate(CLI::App& app);
 void add_decode(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_train(CLI::App& app);
 
 }  // namespace calotype::cli

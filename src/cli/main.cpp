@@ -20,7 +20,7 @@ int report(std::string_view message, calotype::base::ErrorKind kind) {
 
 int main(int argc, char** argv) {
   using calotype::base::ErrorKind;
-  CLI::App app{"Calotype: FLUX.1 pictures from text, on your own machine.", "calotype"};
+  CLI::App app{"Calotype: FLUX.1 pictures from text, and training, on your own machine.", "calotype"};
   app.set_version_flag("--version", std::string(calotype::cli::kProgramVersion));
   app.require_subcommand(1);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   calotype::cli::add_decode(app);
   calotype::cli::add_inspect(app);
   calotype::cli::add_convert(app);
+  calotype::cli::add_train(app);
   calotype::cli::interrupt_token();  // from here on Ctrl-C ends work in an orderly way
   try {
     app.parse(argc, argv);

@@ -1,0 +1,262 @@
+#include "train/flow_task.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <set>
+#include <utility>
+
+#include "adapters/lora_apply.h"
+#include "base/error.h"
+#include "base/sha256.h"
+#include "pipeline/processor.h"
+#include "train/model_files.h"
+#include "weights/fingerprint.h"
+
+namespace calotype::train {
+
+using base::ErrorKind;
+using weights::Component;
+
+namespace {
+
+// Noise levels at which held-out pictures are judged: early, middle and late steps of sampling count alike.
+constexpr float kValidationSigmas[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.1f};
+
+/// Takes the adapters away while it lives: what the frozen base says.
+class WithoutAdapters {
+ public:
+  explicit WithoutAdapters(const weights::AdapterSlots& slots) : slots_(slots) {
+    for (const auto& [name, slot] : slots_) kept_.push_back(std::exchange(slot->corrections, {}));
+  }
+  ~WithoutAdapters() {
+    auto kept = kept_.begin();
+    for (const auto& [name, slot] : slots_) slot->corrections = std::move(*kept++);
+  }
+
+ private:
+  const weights::AdapterSlots& slots_;
+  std::vector<std::vector<weights::LowRank>> kept_;
+};
+
+bool is_word_byte(unsigned char c) { return c == '_' || c >= 0x80 || std::isalnum(c); }
+
+/// The caption with `word`, where it stands alone, exchanged for another.
+std::string with_word(const std::string& caption, const std::string& word, const std::string& other) {
+  std::string out;
+  for (size_t at = 0; at < caption.size();) {
+    const size_t end = at + word.size();
+    const bool alone = caption.compare(at, word.size(), word) == 0 && (at == 0 || !is_word_byte(caption[at - 1])) &&
+                       (end >= caption.size() || !is_word_byte(caption[end]));
+    out += alone ? other : std::string(1, caption[at]);
+    at = alone ? end : at + 1;
+  }
+  return out;
+}
+
+}  // namespace
+
+FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const TrainOptions& options,
+                   const weights::LoadOptions& load, const pipeline::GenerateHooks& hooks)
+    : options_(options),
+      bundle_(std::move(bundle)),
+      load_(load),
+      dtype_(load.dtype),
+      device_(load.device),
+      vae_fingerprint_(weights::fingerprint(bundle_.part(Component::vae)).substr(0, 16)),
+      encoder_fingerprint_(base::sha256_hex(weights::fingerprint(bundle_.part(Component::clip)) +
+                                            weights::fingerprint(bundle_.part(Component::t5)))),
+      t5_tokens_(options.max_sequence_length ? options.max_sequence_length
+                                             : static_cast<int>(bundle_.variant().text_tokens)),
+      encoder_(bundle_),
+      latents_(work_folder(options) / "latents"),
+      prompts_(work_folder(options) / "prompts") {
+  std::string content = weights::fingerprint(bundle_.part(Component::transformer));
+  for (const Example& example : data.train) content += example.hash;
+  identity_ = base::sha256_hex(content);
+  if (!options_.text_encoders) cache_prompts(data, hooks);
+  cache_pictures(data, hooks);
+  data_.emplace(data.train, options_, vae_fingerprint_, latents_);
+  if (!data.validation.empty()) validation_.emplace(data.validation, options_, vae_fingerprint_, latents_);
+  load_transformer();
+}
+
+FlowTask::~FlowTask() = default;
+
+void FlowTask::cache_prompts(const TrainData& data, const pipeline::GenerateHooks& hooks) {
+  const at::NoGradGuard no_grad;
+  std::set<std::string> captions = {""};
+  captions.insert(options_.sample_prompts.begin(), options_.sample_prompts.end());
+  for (const auto* examples : {&data.train, &data.validation})
+    for (const Example& example : *examples)
+      for (const std::string& caption : example.captions) {
+        captions.insert(caption);
+        if (!options_.preserve.empty()) captions.insert(with_word(caption, options_.trigger, options_.preserve));
+      }
+  std::vector<std::string> missing;
+  for (const std::string& caption : captions)
+    if (!prompts_.has(prompt_key(caption))) missing.push_back(caption);
+  int64_t done = 0;
+  for (const std::string& caption : missing) {
+    encoder_.load(load_);
+    const flux::Conditioning cond = encoder_.encode({caption}, t5_tokens_);
+    prompts_.put(prompt_key(caption), {{"text", cond.text_BTE[0]}, {"pooled", cond.pooled_BP[0]}});
+    if (hooks.cancel) hooks.cancel->throw_if_requested();
+    if (hooks.progress)
+      hooks.progress({.stage = "text", .done = ++done, .total = static_cast<int64_t>(missing.size())});
+  }
+  prompts_.flush();
+  encoder_.release();
+}
+
+std::string FlowTask::prompt_key(const std::string& caption) const {
+  return base::sha256_hex(
+      fmt::format("{} {} {} {}", encoder_fingerprint_, t5_tokens_, pipeline::dtype_name(dtype_), caption));
+}
+
+void FlowTask::cache_pictures(const TrainData& data, const pipeline::GenerateHooks& hooks) {
+  std::optional<vae::Autoencoder> vae;
+  const auto loaded = [&]() -> const vae::Autoencoder& {
+    if (!vae) vae.emplace(bundle_.part(Component::vae), load_, vae::Autoencoder::Parts::both);
+    return *vae;
+  };
+  for (const auto* examples : {&data.train, &data.validation})
+    cache_latents(latents_, *examples, options_, vae_fingerprint_, loaded, hooks);
+  vae.reset();
+  bundle_.part(Component::vae).release_pages();
+}
+
+void FlowTask::load_transformer() {
+  weights::LoadOptions load = load_;
+  if (options_.mode == Mode::full) load.trained = &transformer_weights_;
+  transformer_ = std::make_unique<flux::FluxTransformer>(bundle_.part(Component::transformer), load);
+  if (options_.mode == Mode::lora) return add_adapters();
+  if (options_.text_encoders) {
+    weights::LoadOptions encoders = load_;
+    encoders.trained = &encoder_weights_;
+    encoder_.load(encoders);
+  }
+  add_all_weights();
+}
+
+void FlowTask::add_adapters() {
+  pairs_ = new_adapters(transformer_->adapter_slots(), options_, device_);
+  adapters::Adapter adapter{.pairs = pairs_, .stored = static_cast<int>(pairs_.size()), .where = "the new adapter"};
+  adapters::attach(adapter, 1.0, transformer_->adapter_slots(), device_);
+  for (const adapters::AdapterPair& pair : pairs_) {
+    parameters_.push_back({.name = pair.stored_name + ".lora_A.weight", .value = pair.down_RI, .matrix = true});
+    parameters_.push_back({.name = pair.stored_name + ".lora_B.weight", .value = pair.up_OR, .matrix = true});
+  }
+}
+
+void FlowTask::add_all_weights() {
+  for (const auto* weights : {&transformer_weights_, &encoder_weights_})
+    for (const auto& [name, value] : *weights) parameters_.push_back(trained_weight(name, value));
+}
+
+flux::Conditioning FlowTask::conditioning(const std::vector<std::string>& captions) {
+  flux::Conditioning cond;
+  if (options_.text_encoders) {
+    cond = encoder_.encode(captions, t5_tokens_);
+  } else {
+    std::vector<Tensor> text, pooled;
+    for (const std::string& caption : captions) {
+      text.push_back(prompts_.get(prompt_key(caption), "text"));
+      pooled.push_back(prompts_.get(prompt_key(caption), "pooled"));
+    }
+    cond.text_BTE = at::stack(text).to(device_, dtype_);
+    cond.pooled_BP = at::stack(pooled).to(device_, dtype_);
+  }
+  cond.guidance = options_.guidance;
+  return cond;
+}
+
+Noised FlowTask::noised(FlowBatch& batch) const {
+  const Timesteps timesteps = *timesteps_from_name(options_.timesteps);
+  const Tensor sigma_B =
+      draw_sigmas(timesteps, batch.clean_BChw.size(0), batch.size.tokens(), bundle_.schedule, batch.random);
+  const Tensor noise = at::randn(batch.clean_BChw.sizes(), batch.random, at::kFloat);
+  return add_noise(batch.clean_BChw.to(device_), noise.to(device_), sigma_B);
+}
+
+Tensor FlowTask::predict(const Noised& noised, const std::vector<std::string>& captions, flux::LatentSize size) {
+  return transformer_->forward(noised.x_BIC.to(dtype_), conditioning(captions), noised.sigma_B, size);
+}
+
+Tensor FlowTask::loss(int64_t index) {
+  FlowBatch batch = data_->batch(index);
+  const Noised sample = noised(batch);
+  const Tensor mask = batch.mask_B1hw.defined() ? batch.mask_B1hw.to(device_) : Tensor();
+  Tensor loss = flow_loss(predict(sample, batch.captions, batch.size), sample, mask);
+  if (!options_.preserve.empty()) loss = loss + options_.preserve_weight * preservation_loss(sample, batch);
+  return loss;
+}
+
+/// What the class word draws shall stay what the frozen base draws for it.
+Tensor FlowTask::preservation_loss(const Noised& sample, const FlowBatch& batch) {
+  std::vector<std::string> captions;
+  for (const std::string& caption : batch.captions)
+    captions.push_back(with_word(caption, options_.trigger, options_.preserve));
+  Noised target = sample;
+  {
+    const at::NoGradGuard no_grad;
+    const WithoutAdapters off(transformer_->adapter_slots());
+    target.velocity_BIC = predict(sample, captions, batch.size).to(at::kFloat);
+  }
+  return flow_loss(predict(sample, captions, batch.size), target);
+}
+
+std::optional<double> FlowTask::validation_loss() {
+  if (!validation_) return std::nullopt;
+  const at::NoGradGuard no_grad;
+  double sum = 0;
+  int64_t count = 0;
+  for (int64_t i = 0; i < validation_->batches_per_epoch(); ++i) {
+    FlowBatch batch = validation_->batch(i);
+    at::Generator random = generator(0, Stream::validation, static_cast<uint64_t>(i));
+    const Tensor noise = at::randn(batch.clean_BChw.sizes(), random, at::kFloat).to(device_);
+    for (const float sigma : kValidationSigmas) {
+      const Noised sample =
+          add_noise(batch.clean_BChw.to(device_), noise, at::full({batch.clean_BChw.size(0)}, sigma, at::kFloat));
+      sum += flow_loss(predict(sample, batch.captions, batch.size), sample).item<double>();
+      ++count;
+    }
+  }
+  return sum / static_cast<double>(count);
+}
+
+std::vector<Preview> FlowTask::previews() {
+  const at::NoGradGuard no_grad;
+  std::vector<Preview> out;
+  for (const std::string& prompt : options_.sample_prompts) out.push_back({prompt, draw(prompt, options_.seed)});
+  return out;
+}
+
+image::RgbImage FlowTask::draw(const std::string& prompt, uint64_t seed) {
+  const auto vae_config = vae::autoencoder_config(bundle_.part(Component::vae));
+  const auto factor = static_cast<int>(vae_config.factor());
+  const Bucket largest = data_->largest();
+  const int side = options_.sample_side ? options_.sample_side : std::min(512, std::max(largest.width, largest.height));
+  const int64_t latent_side = std::max(1, side / (2 * factor)) * 2;
+  const flux::LatentSize size{.channels = vae_config.latent_channels, .height = latent_side, .width = latent_side};
+  const flux::Variant& variant = bundle_.variant();
+  const Tensor start = flux::pack(flux::noise(flux::NoiseStream::torch, seed, 1, size)).to(device_, dtype_);
+  flux::SampleOptions sampling{.sigmas = flux::schedule(bundle_.schedule, variant.steps, size.tokens()),
+                               .positive = conditioning({prompt})};
+  sampling.positive.guidance = variant.guidance_scale;
+  const Tensor latents = flux::unpack(flux::sample(*transformer_, start, size, sampling), size);
+  const vae::Autoencoder vae(bundle_.part(Component::vae), {.dtype = dtype_, .device = device_});
+  return pipeline::decode_latents(vae, latents, {}).front();
+}
+
+void FlowTask::save(const std::filesystem::path& path, const nlohmann::json& about) {
+  const at::NoGradGuard no_grad;
+  if (options_.mode == Mode::lora) return save_adapter(path, pairs_, bundle_, options_, about);
+  std::map<Component, std::map<std::string, Tensor>> parts;
+  parts[Component::transformer] = transformer_weights_;
+  for (const auto& [name, value] : encoder_weights_)
+    parts[name.starts_with("text_model.") ? Component::clip : Component::t5][name] = value;
+  save_model(path, parts, bundle_, options_, about);
+}
+
+}  // namespace calotype::train

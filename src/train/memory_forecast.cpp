@@ -1,0 +1,292 @@
+#include "train/memory_forecast.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <chrono>
+#include <fstream>
+
+#include "adapters/lora_apply.h"
+#include "pipeline/memory_plan.h"
+#include "pipeline/processor.h"
+#include "train/model_files.h"
+
+namespace calotype::train {
+
+using pipeline::bytes_text;
+using weights::Component;
+
+namespace {
+
+/// Follows the tensor memory of one device that this thread takes and gives back.
+class TensorMemory : public c10::MemoryReportingInfoBase {
+ public:
+  explicit TensorMemory(at::Device device) : device_(device) {}
+  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device device) override {
+    if (device.type() != device_.type()) return;
+    now_ += size;
+    peak_ = std::max(peak_, now_);
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t peak() const { return peak_; }
+
+ private:
+  at::Device device_;
+  int64_t now_ = 0, peak_ = 0;
+};
+
+struct Cost {
+  double seconds = 0;
+  int64_t bytes = 0;
+};
+
+/// Memory and time of a piece of work.
+Cost measured(at::Device device, const std::function<void()>& work) {
+  const auto memory = std::make_shared<TensorMemory>(device);
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, memory);
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return {.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
+          .bytes = memory->peak()};
+}
+
+int t5_tokens(const pipeline::ModelBundle& bundle, const TrainOptions& options) {
+  return options.max_sequence_length ? options.max_sequence_length : static_cast<int>(bundle.variant().text_tokens);
+}
+
+at::ScalarType compute_type(const pipeline::ModelBundle& bundle, const pipeline::RuntimeOptions& runtime) {
+  return runtime.dtype.value_or(
+      pipeline::default_dtype(bundle.part(Component::transformer).parameters(), runtime.device));
+}
+
+pipeline::MemoryPlan generation_plan(const pipeline::ModelBundle& bundle, const TrainOptions& options,
+                                     const pipeline::RuntimeOptions& runtime, Bucket largest) {
+  return pipeline::plan_memory(bundle,
+                               {.dtype = compute_type(bundle, runtime),
+                                .device = runtime.device,
+                                .width = largest.width,
+                                .height = largest.height,
+                                .text_tokens = t5_tokens(bundle, options),
+                                .batch = options.batch},
+                               pipeline::available_memory(runtime.device));
+}
+
+uint64_t resident_now() {
+  std::ifstream statm("/proc/self/statm");
+  uint64_t pages = 0, resident = 0;
+  statm >> pages >> resident;
+  return resident * 4096;
+}
+
+/// Bytes per trained number beside the number itself: gradient, optimiser, average.
+double state_bytes(const TrainOptions& options) {
+  double bytes = 4;  // gradient
+  if (options.optimizer == "adamw") bytes += 8;
+  if (options.optimizer == "adamw8bit") bytes += 2.03;
+  if (options.optimizer == "prodigy") bytes += 16;
+  if (options.optimizer == "muon") bytes += 4;
+  return bytes + (options.ema > 0 ? 4 : 0);
+}
+
+/// One step of a model with few blocks, at the run's size.
+class Probe {
+ public:
+  Probe(const pipeline::ModelBundle& bundle, const TrainOptions& options, weights::LoadOptions load, Bucket bucket)
+      : bundle_(bundle), options_(options), load_(load), bucket_(bucket) {}
+
+  Cost step(int double_blocks, int single_blocks) const {
+    flux::TransformerConfig config = bundle_.transformer();
+    config.double_blocks = std::min(config.double_blocks, double_blocks);
+    config.single_blocks = std::min(config.single_blocks, single_blocks);
+    std::map<std::string, Tensor> trained;
+    weights::LoadOptions load = load_;
+    if (options_.mode == Mode::full) load.trained = &trained;
+    const weights::Scope scope(bundle_.part(Component::transformer), load);
+    const flux::FluxTransformer model(config, scope);
+    std::vector<adapters::AdapterPair> pairs;
+    if (options_.mode == Mode::lora) {
+      TrainOptions all = options_;
+      if (!double_blocks || !single_blocks || !options_.layers.empty()) all.layers.clear();
+      pairs = new_adapters(model.adapter_slots(), all, load.device);
+      adapters::attach({.pairs = pairs, .stored = static_cast<int>(pairs.size()), .where = "probe"}, 1.0,
+                       model.adapter_slots(), load.device);
+    }
+    forward_and_backward(model, config);  // pages are read, kernels are chosen
+    for (adapters::AdapterPair& pair : pairs) {  // the gradients are counted with the optimiser's state
+      pair.down_RI.mutable_grad() = Tensor();
+      pair.up_OR.mutable_grad() = Tensor();
+    }
+    return measured(load.device, [&] { forward_and_backward(model, config); });
+  }
+
+ private:
+  void forward_and_backward(const flux::FluxTransformer& model, const flux::TransformerConfig& config) const {
+    const auto factor = vae::autoencoder_config(bundle_.part(Component::vae)).factor();
+    const flux::LatentSize size{.channels = config.out_channels / 4,
+                                .height = bucket_.height / factor,
+                                .width = bucket_.width / factor};
+    const auto plain = at::TensorOptions().dtype(load_.dtype).device(load_.device);
+    const flux::Conditioning cond{
+        .text_BTE = at::zeros({options_.batch, t5_tokens(bundle_, options_), config.text_width}, plain),
+        .pooled_BP = at::zeros({options_.batch, config.pooled_width}, plain),
+        .guidance = options_.guidance};
+    const Tensor clean = at::zeros({options_.batch, size.channels, size.height, size.width}, plain.dtype(at::kFloat));
+    const Noised noised = add_noise(clean, at::ones_like(clean), at::full({options_.batch}, 0.5f, at::kFloat));
+    const Tensor loss = flow_loss(model.forward(noised.x_BIC.to(load_.dtype), cond, noised.sigma_B, size), noised);
+    torch::autograd::backward({loss}, {});
+  }
+
+  const pipeline::ModelBundle& bundle_;
+  const TrainOptions& options_;
+  weights::LoadOptions load_;
+  Bucket bucket_;
+};
+
+int64_t trained_numbers(const pipeline::ModelBundle& bundle, const TrainOptions& options) {
+  if (options.mode == Mode::full)
+    return bundle.part(Component::transformer).parameters() +
+           (options.text_encoders ? bundle.part(Component::clip).parameters() + bundle.part(Component::t5).parameters()
+                                  : 0);
+  const flux::FluxTransformer shapes(bundle.part(Component::transformer), {.device = at::kMeta});
+  int64_t numbers = 0;
+  for (const adapters::AdapterPair& pair : new_adapters(shapes.adapter_slots(), options, at::kMeta))
+    numbers += pair.down_RI.numel() + pair.up_OR.numel();
+  return numbers;
+}
+
+/// VAE at work on the largest picture: widest activations of the encoder, as decode_bytes() counts the decoder's.
+uint64_t encode_bytes(const pipeline::ModelBundle& bundle, at::ScalarType dtype, Bucket bucket) {
+  const vae::Autoencoder vae(bundle.part(Component::vae), {.dtype = dtype, .device = at::kMeta});
+  return bundle.part(Component::vae).parameters() * c10::elementSize(dtype) +
+         vae.decode_bytes(static_cast<int64_t>(bucket.width) * bucket.height);
+}
+
+uint64_t sum(const std::vector<ForecastLine>& lines) {
+  uint64_t bytes = 0;
+  for (const ForecastLine& line : lines) bytes += line.bytes;
+  return bytes;
+}
+
+std::string lines_text(std::string_view title, const std::vector<ForecastLine>& lines) {
+  std::string out = fmt::format("{}: {}\n", title, bytes_text(sum(lines)));
+  for (const ForecastLine& line : lines) out += fmt::format("  {:28} {:>9}\n", line.name, bytes_text(line.bytes));
+  return out;
+}
+
+nlohmann::json lines_json(const std::vector<ForecastLine>& lines) {
+  nlohmann::json out = nlohmann::json::object();
+  for (const ForecastLine& line : lines) out[line.name] = line.bytes;
+  return out;
+}
+
+}  // namespace
+
+Bucket largest_bucket(const TrainData& data) {
+  Bucket largest;
+  for (const Example& example : data.train)
+    for (const Bucket bucket : example.buckets)
+      if (bucket.width * bucket.height > largest.width * largest.height) largest = bucket;
+  return largest;
+}
+
+uint64_t Forecast::peak() const { return std::max(sum(training), sum(preparation)); }
+
+std::string Forecast::text() const {
+  std::string out = lines_text("Before training (prompts and pictures are encoded)", preparation);
+  out += lines_text("A training step", training);
+  out += fmt::format("Peak: {}, free now: {}\n", bytes_text(peak()), bytes_text(available));
+  out += fmt::format("A step: about {:.2f} s (", seconds_per_step);
+  std::string separator;
+  for (const auto& [name, part] : seconds) {
+    out += fmt::format("{}{} {:.2f} s", separator, name, part);
+    separator = ", ";
+  }
+  return out + fmt::format("); {} numbers are trained{}\n", trained_numbers,
+                           recompute ? "; blocks are computed again in the backward pass" : "");
+}
+
+nlohmann::json Forecast::json() const {
+  return {{"training", lines_json(training)},
+          {"preparation", lines_json(preparation)},
+          {"peak_memory_bytes", peak()},
+          {"available_memory_bytes", available},
+          {"seconds_per_step", seconds_per_step},
+          {"seconds", seconds},
+          {"trained_numbers", trained_numbers},
+          {"recompute", recompute}};
+}
+
+weights::LoadOptions training_load_options(const pipeline::ModelBundle& bundle, const TrainOptions& options,
+                                           const pipeline::RuntimeOptions& runtime, Bucket largest) {
+  using Plain = weights::LoadOptions::Plain;
+  const bool convert = generation_plan(bundle, options, runtime, largest).convert_once;
+  return {.dtype = compute_type(bundle, runtime),
+          .device = runtime.device,
+          .plain = convert ? Plain::convert_once : Plain::convert_at_use,
+          .training = true,
+          .recompute = options.recompute.value_or(false)};
+}
+
+bool decide_recompute(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& options,
+                      const pipeline::RuntimeOptions& runtime) {
+  if (options.recompute) return *options.recompute;
+  const Bucket bucket = largest_bucket(data);
+  const flux::TransformerConfig c = bundle.transformer();
+  const auto factor = vae::autoencoder_config(bundle.part(Component::vae)).factor();
+  const int64_t tokens = t5_tokens(bundle, options) + bucket.width * bucket.height / (4 * factor * factor);
+  // What one block keeps for the backward pass, in numbers of the model's width per token: inputs, normed inputs, q, k
+  // and v before and after rotation, attention, MLP before and after its activation, f32 copies for the adapters.
+  constexpr int64_t kKept = 32;
+  const auto kept = static_cast<uint64_t>(kKept * options.batch * tokens * c.width *
+                                          (c.double_blocks + c.single_blocks)) *
+                    c10::elementSize(compute_type(bundle, runtime));
+  const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, bucket);
+  const auto state = static_cast<uint64_t>(static_cast<double>(trained_numbers(bundle, options)) *
+                                           (4 + state_bytes(options)));
+  const uint64_t weights = options.mode == Mode::full ? 0 : plan.stages.at(1).total();
+  return weights + state + kept > plan.available / 10 * 9;
+}
+
+Forecast forecast(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& given,
+                  const pipeline::RuntimeOptions& runtime) {
+  TrainOptions options = given;
+  const Bucket bucket = largest_bucket(data);
+  options.recompute = decide_recompute(bundle, data, options, runtime);
+  const flux::TransformerConfig config = bundle.transformer();
+  const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, bucket);
+  const uint64_t program = resident_now();
+  Forecast out{.recompute = *options.recompute, .available = plan.available};
+  out.trained_numbers = trained_numbers(bundle, options);
+
+  const Probe probe(bundle, options, training_load_options(bundle, options, runtime, bucket), bucket);
+  const Cost one = probe.step(1, 1);
+  const Cost more_double = config.double_blocks > 1 ? probe.step(2, 1) : one;
+  const Cost more_single = config.single_blocks > 1 ? probe.step(1, 2) : one;
+  const auto grown = [&](auto from, auto to, int blocks) { return std::max<decltype(from)>(0, to - from) * (blocks - 1); };
+  const auto activations = one.bytes + grown(one.bytes, more_double.bytes, config.double_blocks) +
+                           grown(one.bytes, more_single.bytes, config.single_blocks);
+  const double doubles = grown(one.seconds, more_double.seconds, config.double_blocks),
+               singles = grown(one.seconds, more_single.seconds, config.single_blocks);
+  out.seconds = {{"double blocks", doubles}, {"single blocks", singles}, {"rest", one.seconds}};
+  out.seconds_per_step = (doubles + singles + one.seconds) * options.accumulate *
+                         (options.preserve.empty() ? 1.0 : 2.3);
+
+  const auto numbers = static_cast<double>(out.trained_numbers);
+  const uint64_t prompts = 0;  // cached prompts and latents stay in mapped files
+  out.training = {{"program", program},
+                  {"base weights", options.mode == Mode::full ? 0 : plan.stages.at(1).weights},
+                  {"trained numbers", static_cast<uint64_t>(numbers * 4)},
+                  {"gradients, optimiser, average", static_cast<uint64_t>(numbers * state_bytes(options))},
+                  {"activations", static_cast<uint64_t>(activations) + prompts}};
+  const pipeline::MemoryStage& text = plan.stages.at(0);
+  const uint64_t pictures = encode_bytes(bundle, compute_type(bundle, runtime), bucket);
+  if (text.weights + text.work > pictures)
+    out.preparation = {{"program", program}, {"text encoders", text.weights}, {"their work", text.work}};
+  else
+    out.preparation = {{"program", program}, {"VAE encoder and its work", pictures}};
+  return out;
+}
+
+}  // namespace calotype::train

@@ -1,0 +1,50 @@
+// What a run will need, before it starts: memory by component and seconds per step, found by really training two blocks
+// of each kind at the run's size and counting, then adding up the rest.
+//
+//   Forecast f = forecast(bundle, data, options, runtime);
+//   print(f.text());                       // calotype train … --dry-run
+//
+// One at a time; takes about as long as two steps of a small part of the model.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "pipeline/text_to_image.h"
+#include "train/flow_task.h"
+
+namespace calotype::train {
+
+struct ForecastLine {
+  std::string name;    ///< "base weights", "adapters and optimiser", "activations", …
+  uint64_t bytes = 0;  ///< held at the same time as the others of its list
+};
+
+struct Forecast {
+  std::vector<ForecastLine> training;      ///< what a step holds
+  std::vector<ForecastLine> preparation;   ///< what encoding prompts and pictures holds, before the transformer is loaded
+  bool recompute = false;                  ///< blocks are computed again in the backward pass
+  int64_t trained_numbers = 0;
+  std::map<std::string, double> seconds;   ///< of a step: "double blocks", "single blocks", "rest"; without optimiser
+  double seconds_per_step = 0;
+  uint64_t available = 0;                  ///< free now
+  uint64_t peak() const;
+  std::string text() const;
+  nlohmann::json json() const;
+};
+
+/// Errors: those of loading; bad_input as training_bundle().
+Forecast forecast(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& options,
+                  const pipeline::RuntimeOptions& runtime);
+
+/// Whether what the blocks compute fits into memory until the backward pass, from sizes alone; options.recompute wins.
+bool decide_recompute(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& options,
+                      const pipeline::RuntimeOptions& runtime);
+
+/// By pixels.
+Bucket largest_bucket(const TrainData& data);
+
+/// How the run's model is loaded.
+weights::LoadOptions training_load_options(const pipeline::ModelBundle& bundle, const TrainOptions& options,
+                                           const pipeline::RuntimeOptions& runtime, Bucket largest);
+
+}  // namespace calotype::train

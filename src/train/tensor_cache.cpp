@@ -1,0 +1,96 @@
+#include "train/tensor_cache.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+#include "files/tensor_file.h"
+#include "weights/tensor_writer.h"
+
+namespace calotype::train {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint64_t kShardBytes = 256'000'000;
+
+std::optional<at::ScalarType> tensor_type(files::TensorType type) {
+  switch (type) {
+    case files::TensorType::f32: return at::kFloat;
+    case files::TensorType::f16: return at::kHalf;
+    case files::TensorType::bf16: return at::kBFloat16;
+    case files::TensorType::i64: return at::kLong;
+    default: return std::nullopt;
+  }
+}
+
+}  // namespace
+
+TensorCache::TensorCache(fs::path folder) : folder_(std::move(folder)) {
+  fs::create_directories(folder_);
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder_))
+    if (entry.path().extension() == ".safetensors") found.push_back(entry.path());
+  std::ranges::sort(found);
+  for (const fs::path& file : found) {
+    next_shard_ = std::max(next_shard_, std::atoi(file.stem().c_str()) + 1);
+    try {
+      open_shard(file);
+    } catch (const base::Error&) {
+      fs::remove(file);  // its entries will be computed again
+    }
+  }
+}
+
+void TensorCache::open_shard(const fs::path& file) {
+  for (const files::StoredTensor& stored : files::open_tensor_file(file).tensors) {
+    const size_t dot = stored.name.rfind('.');
+    const auto type = tensor_type(stored.type);
+    base::check(dot != std::string::npos && type, base::ErrorKind::corrupt_file, "{}: is not a cache file",
+                stored.where());
+    auto* address = const_cast<std::byte*>(stored.bytes.data());
+    const std::string key = stored.name.substr(0, dot);
+    entries_[key][stored.name.substr(dot + 1)] = at::from_blob(
+        address, stored.shape, [keep = stored.file](void*) {}, at::TensorOptions().dtype(*type));
+    shards_[file].insert(key);
+  }
+}
+
+void TensorCache::put(const std::string& key, const std::map<std::string, at::Tensor>& tensors) {
+  for (const auto& [part, tensor] : tensors) {
+    pending_[key + "." + part] = tensor.cpu();
+    pending_bytes_ += tensor.nbytes();
+  }
+  if (pending_bytes_ >= kShardBytes) flush();
+}
+
+void TensorCache::flush() {
+  if (pending_.empty()) return;
+  const fs::path file = folder_ / fmt::format("{:06}.safetensors", next_shard_++);
+  weights::write_tensors(file, pending_);
+  pending_.clear();
+  pending_bytes_ = 0;
+  open_shard(file);
+}
+
+at::Tensor TensorCache::get(const std::string& key, const std::string& part) const {
+  const auto entry = entries_.find(key);
+  base::check(entry != entries_.end() && entry->second.contains(part), base::ErrorKind::internal,
+              "{}: no cached {} for {}", folder_.string(), part, key);
+  return entry->second.at(part);
+}
+
+void TensorCache::keep_only(const std::set<std::string>& keys) {
+  std::erase_if(shards_, [&](const auto& shard) {
+    const bool used = std::ranges::any_of(shard.second, [&](const std::string& key) { return keys.contains(key); });
+    if (!used) {
+      for (const std::string& key : shard.second) entries_.erase(key);
+      fs::remove(shard.first);
+    }
+    return !used;
+  });
+}
+
+}  // namespace calotype::train
