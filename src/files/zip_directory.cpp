@@ -1,7 +1,7 @@
 #include "files/zip_directory.h"
 
 #include <algorithm>
-#include <limits>
+#include <tuple>
 
 #include "base/error.h"
 
@@ -184,7 +184,9 @@ std::string bytes_text(uint64_t bytes) {
 ZipDirectory read_zip_directory(const ArchiveBytes& bytes, const std::string& source, const ArchiveLimits& limits) {
   const End end = find_end(bytes, source);
   ZipDirectory directory{.entries = read_entries(bytes, source, end, limits), .end = end.end};
-  std::ranges::stable_sort(directory.entries, {}, &ZipEntry::offset);
+  std::ranges::sort(directory.entries, [](const ZipEntry& a, const ZipEntry& b) {
+    return std::tie(a.offset, a.name) < std::tie(b.offset, b.name);
+  });
   check_sizes(directory.entries, bytes.size, source, limits);
   check_places(bytes, directory.entries, end, source);
   return directory;
