@@ -1,7 +1,9 @@
 #include "kernels/attention_backward_cpu.h"
 
 #include <cmath>
+#include <tuple>
 
+#include "kernels/attention_operand.h"
 #include "kernels/block_products.h"
 #include "kernels/fused_rows.h"
 #include "kernels/fused_rows_backward.h"
@@ -10,86 +12,25 @@
 namespace calotype::kernels::cpu {
 namespace {
 
-// Two blocks of 64 × 256 f32 scores and their 16-bit copies stay in L2 with the operands of a step.
+// Two blocks of f32 scores and what a step makes of them stay in L2 with its operands.
 constexpr int64_t kKeyBlock = 64;
-constexpr int64_t kQueryBlock = 256;
+constexpr int64_t kQueryBlock = 128;
 
 // exp(score − this) is zero for every score: the padding query has no probabilities.
 constexpr float kNoProbability = 1e30F;
 
+/// [K, N] as a left factor from turned right factors: in bf16 those hold two rows as one of pairs.
 template <typename T>
-using Bits = std::conditional_t<std::is_same_v<T, float>, float, uint16_t>;
-
-template <typename T>
-auto* bits(T* p) {
-  using Pointer = std::conditional_t<std::is_const_v<T>, const Bits<std::remove_const_t<T>>*, Bits<T>*>;
-  return reinterpret_cast<Pointer>(p);
-}
-
-/// out[c][r] = in[r][c], in squares that fit L1.
-template <typename Number>
-void transpose(const Number* in, int64_t rows, int64_t columns, int64_t ld_in, Number* out, int64_t ld_out) {
-  constexpr int64_t kSquare = 16;
-  for (int64_t r0 = 0; r0 < rows; r0 += kSquare)
-    for (int64_t c0 = 0; c0 < columns; c0 += kSquare)
-      for (int64_t c = c0; c < std::min(c0 + kSquare, columns); ++c)
-        for (int64_t r = r0; r < std::min(r0 + kSquare, rows); ++r) out[c * ld_out + r] = in[r * ld_in + c];
-}
-
-/// One matrix [N, K] of a head in the orders that products read, N padded to an even number with zeros.
-template <typename T>
-class Operand {
- public:
-  Operand(int64_t tokens, int64_t width)
-      : padded_((tokens + 1) / 2 * 2), width_(width), rows_(static_cast<size_t>(padded_ * width)) {}
-
-  void read(const T* in, int64_t tokens, int64_t stride) {
-    for (int64_t i = 0; i < tokens; ++i) std::copy_n(in + i * stride, width_, rows_.data() + i * width_);
-    std::fill_n(rows_.data() + tokens * width_, (padded_ - tokens) * width_, T(0.0F));
-  }
-
-  /// Row-major [N, K]: a left factor.
-  const T* rows() const { return rows_.data(); }
-
-  /// [N, K] as a right factor.
-  const T* right() {
-    if constexpr (std::is_same_v<T, float>) {
-      return rows();
-    } else {
-      right_.resize(rows_.size());
-      for (int64_t i = 0; i < padded_; i += 2)
-        interleave_row(bits(rows() + i * width_), bits(rows() + (i + 1) * width_), static_cast<size_t>(width_),
-                       bits(right_.data() + i * width_));
-      return right_.data();
+void split_pairs(const T* pairs, int64_t width, int64_t block, T* out) {
+  for (int64_t row = 0; row < width; row += 2, pairs += 2 * block, out += 2 * block)
+    for (int64_t i = 0; i < block; ++i) {
+      out[i] = pairs[2 * i];
+      out[block + i] = pairs[2 * i + 1];
     }
-  }
-
-  /// [K, N] as a left factor.
-  const T* turned() {
-    turned_.resize(rows_.size());
-    transpose(bits(rows()), padded_, width_, width_, bits(turned_.data()), padded_);
-    return turned_.data();
-  }
-
-  /// [K, N] as a right factor. Two neighbouring bf16 of a row are already the pair that the product wants.
-  const T* turned_right() {
-    if constexpr (std::is_same_v<T, float>) {
-      return turned();
-    } else {
-      turned_.resize(rows_.size());
-      transpose(reinterpret_cast<const uint32_t*>(rows()), padded_, width_ / 2, width_ / 2,
-                reinterpret_cast<uint32_t*>(turned_.data()), padded_);
-      return turned_.data();
-    }
-  }
-
- private:
-  int64_t padded_, width_;
-  std::vector<T> rows_, right_, turned_;
-};
+}
 
 /// One thread's work: the gradients of one head after another.
-template <typename T>
+template <typename Stored, typename T>
 class HeadGradient {
  public:
   HeadGradient(const Heads& heads, const AttentionResult& result, const Tensor& grad_BND, const Heads& out)
@@ -100,70 +41,105 @@ class HeadGradient {
         count_(heads.q_BHNK.size(1)),
         tokens_(heads.q_BHNK.size(2)),
         width_(heads.q_BHNK.size(3)),
-        padded_((tokens_ + 1) / 2 * 2),
-        q_(tokens_, width_),
-        k_(tokens_, width_),
-        v_(tokens_, width_),
-        grad_(tokens_, width_),
-        log_sum_exp_(static_cast<size_t>(padded_)),
-        delta_(static_cast<size_t>(padded_)),
+        padded_(even(tokens_)),
+        q_(operand_size()),
+        k_(operand_size()),
+        v_(operand_size()),
+        grad_(operand_size()),
+        q_turned_(turned_size(padded_, width_, kQueryBlock)),
+        grad_turned_(q_turned_.size()),
+        k_turned_(turned_size(padded_, width_, kKeyBlock)),
+        q_right_(kPairs ? operand_size() : 0),
+        grad_right_(q_right_.size()),
+        k_pairs_(kPairs ? k_turned_.size() : 0),
+        log_sum_exp_(padded_),
+        delta_(padded_),
         scores_(kKeyBlock * kQueryBlock),
         d_probabilities_(scores_.size()),
         probabilities_(scores_.size()),
         d_scores_(scores_.size()),
-        d_scores_right_(scores_.size()),
-        d_k_(static_cast<size_t>(kKeyBlock * width_)),
+        d_scores_right_(kPairs ? scores_.size() : 0),
+        d_k_(kKeyBlock * width_),
         d_v_(d_k_.size()),
-        d_q_turned_(static_cast<size_t>(padded_ * width_)),
-        d_q_(d_q_turned_.size()) {}
+        d_q_turned_(q_turned_.size()),
+        d_q_(kQueryBlock * width_) {}
 
   void operator()(int64_t head) {
     read(head);
-    right_ = {q_.turned_right(), q_.right(), grad_.turned_right(), grad_.right(), k_.turned()};
+    turn();
     for (int64_t key = 0; key < padded_; key += kKeyBlock) {
       for (int64_t query = 0; query < padded_; query += kQueryBlock) step(key, query);
-      const int64_t rows = std::min(kKeyBlock, tokens_ - key), first = (head * tokens_ + key) * width_;
+      const int64_t rows = std::min(kKeyBlock, tokens_ - key), first = head * tokens_ + key;
       write(d_k_, rows, out_.k_BHNK, first);
       write(d_v_, rows, out_.v_BHNK, first);
     }
-    transpose(d_q_turned_.data(), width_, padded_, padded_, d_q_.data(), width_);
-    write(d_q_, tokens_, out_.q_BHNK, head * tokens_ * width_);
+    for (int64_t query = 0; query < tokens_; query += kQueryBlock) {
+      const int64_t rows = std::min(kQueryBlock, tokens_ - query);
+      transpose(reinterpret_cast<const uint32_t*>(d_q_turned_.data() + query * width_),
+                {.rows = static_cast<size_t>(width_),
+                 .columns = static_cast<size_t>(rows),
+                 .ld_in = kQueryBlock,
+                 .ld_out = static_cast<size_t>(width_)},
+                reinterpret_cast<uint32_t*>(d_q_.data()));
+      write(d_q_, rows, out_.q_BHNK, head * tokens_ + query);
+    }
   }
 
  private:
+  static constexpr bool kPairs = !std::is_same_v<T, float>;
+
+  int64_t operand_size() const { return padded_ * width_; }
+
+  // Rows behind the last token stay zero.
   void read(int64_t head) {
     const int64_t b = head / count_, h = head % count_, begin = head * tokens_ * width_;
-    q_.read(heads_.q_BHNK.const_data_ptr<T>() + begin, tokens_, width_);
-    k_.read(heads_.k_BHNK.const_data_ptr<T>() + begin, tokens_, width_);
-    v_.read(heads_.v_BHNK.const_data_ptr<T>() + begin, tokens_, width_);
-    grad_.read(grad_BND_.const_data_ptr<T>() + b * grad_BND_.stride(0) + h * width_, tokens_, grad_BND_.stride(1));
-    const T* out = result_.out_BND.const_data_ptr<T>() + (b * tokens_ * count_ + h) * width_;
+    copy_rows(heads_.q_BHNK.const_data_ptr<Stored>() + begin, tokens_, width_, width_, q_.data());
+    copy_rows(heads_.k_BHNK.const_data_ptr<Stored>() + begin, tokens_, width_, width_, k_.data());
+    copy_rows(heads_.v_BHNK.const_data_ptr<Stored>() + begin, tokens_, width_, width_, v_.data());
+    const Stored* grad = grad_BND_.const_data_ptr<Stored>() + b * grad_BND_.stride(0) + h * width_;
+    copy_rows(grad, tokens_, width_, grad_BND_.stride(1), grad_.data());
+    const Stored* out = result_.out_BND.const_data_ptr<Stored>() + (b * tokens_ * count_ + h) * width_;
     for (int64_t i = 0; i < tokens_; ++i)
-      delta_[static_cast<size_t>(i)] =
-          dot_row(bits(grad_.rows() + i * width_), bits(out + i * count_ * width_), static_cast<size_t>(width_));
+      delta_[i] =
+          dot_row(bits(grad + i * grad_BND_.stride(1)), bits(out + i * count_ * width_), static_cast<size_t>(width_));
     std::copy_n(result_.log_sum_exp_BHN.const_data_ptr<float>() + head * tokens_, tokens_, log_sum_exp_.data());
     if (tokens_ == padded_) return;
     log_sum_exp_.back() = kNoProbability;
     delta_.back() = 0.0F;
   }
 
+  void turn() {
+    to_turned_right(q_.data(), padded_, width_, kQueryBlock, q_turned_.data());
+    to_turned_right(grad_.data(), padded_, width_, kQueryBlock, grad_turned_.data());
+    if constexpr (kPairs) {
+      to_right(q_.data(), padded_, width_, q_right_.data());
+      to_right(grad_.data(), padded_, width_, grad_right_.data());
+      to_turned_right(k_.data(), padded_, width_, kKeyBlock, k_pairs_.data());
+      for (int64_t key = 0; key < padded_; key += kKeyBlock)
+        split_pairs(k_pairs_.data() + key * width_, width_, kKeyBlock, k_turned_.data() + key * width_);
+    } else {
+      to_turned_right(k_.data(), padded_, width_, kKeyBlock, k_turned_.data());
+    }
+  }
+
   // Rows are keys, columns queries: sᵀ = k·qᵀ, d_pᵀ = v·gradᵀ, d_v += pᵀ·grad, d_k += d_sᵀ·q, d_qᵀ += kᵀ·d_sᵀ. This
   // way d_sᵀ is the only matrix that products need in two orders.
   void step(int64_t key, int64_t query) {
     const int64_t keys = std::min(kKeyBlock, padded_ - key), queries = std::min(kQueryBlock, padded_ - query);
-    constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
-    multiply(keys, queries, width_, k_.rows() + key * width_, width_, right_.q_turned + query * kPair, padded_,
-             scores_.data(), kQueryBlock, false);
-    multiply(keys, queries, width_, v_.rows() + key * width_, width_, right_.grad_turned + query * kPair, padded_,
+    const int64_t k_at = key * width_, q_at = query * width_;
+    multiply(keys, queries, width_, k_.data() + k_at, width_, q_turned_.data() + q_at, kQueryBlock, scores_.data(),
+             kQueryBlock, false);
+    multiply(keys, queries, width_, v_.data() + k_at, width_, grad_turned_.data() + q_at, kQueryBlock,
              d_probabilities_.data(), kQueryBlock, false);
     differentiate_softmax(key, query, keys, queries);
-    multiply(keys, width_, queries, probabilities_.data(), kQueryBlock, right_.grad + query * width_, width_,
-             d_v_.data(), width_, query > 0);
-    multiply(keys, width_, queries, d_scores_.data(), kQueryBlock, right_.q + query * width_, width_, d_k_.data(),
-             width_, query > 0);
-    const T* d_scores = std::is_same_v<T, float> ? d_scores_.data() : d_scores_right_.data();
-    multiply(width_, queries, keys, right_.k_turned + key, padded_, d_scores, kQueryBlock, d_q_turned_.data() + query,
-             padded_, key > 0);
+    const auto& [grad, q, d_scores] =
+        kPairs ? std::tie(grad_right_, q_right_, d_scores_right_) : std::tie(grad_, q_, d_scores_);
+    multiply(keys, width_, queries, probabilities_.data(), kQueryBlock, grad.data() + q_at, width_, d_v_.data(), width_,
+             query > 0);
+    multiply(keys, width_, queries, d_scores_.data(), kQueryBlock, q.data() + q_at, width_, d_k_.data(), width_,
+             query > 0);
+    multiply(width_, queries, keys, k_turned_.data() + k_at, kKeyBlock, d_scores.data(), kQueryBlock,
+             d_q_turned_.data() + q_at, kQueryBlock, key > 0);
   }
 
   void differentiate_softmax(int64_t key, int64_t query, int64_t keys, int64_t queries) {
@@ -181,38 +157,46 @@ class HeadGradient {
                               .count = static_cast<size_t>(queries)},
                              bits(probabilities_.data() + at), bits(d_scores_.data() + at));
       }
-      if constexpr (!std::is_same_v<T, float>)
+      if constexpr (kPairs)
         if (i % 2)
           interleave_row(bits(d_scores_.data() + at - kQueryBlock), bits(d_scores_.data() + at),
                          static_cast<size_t>(queries), bits(d_scores_right_.data() + at - kQueryBlock));
     }
   }
 
-  void write(const std::vector<float>& from, int64_t rows, const Tensor& to, int64_t first) const {
-    scale_row_to(from.data(), 1.0F, static_cast<size_t>(rows * width_), bits(to.mutable_data_ptr<T>() + first));
+  template <typename Numbers>
+  void write(const Numbers& from, int64_t rows, const Tensor& to, int64_t first_row) const {
+    scale_row_to(from.data(), 1.0F, static_cast<size_t>(rows * width_),
+                 bits(to.mutable_data_ptr<Stored>() + first_row * width_));
   }
 
-  struct RightFactors {
-    const T *q_turned, *q, *grad_turned, *grad, *k_turned;
+  /// A vector with signed sizes.
+  template <typename Number>
+  struct Numbers : std::vector<Number> {
+    explicit Numbers(int64_t size) : std::vector<Number>(static_cast<size_t>(size)) {}
+    Number& operator[](int64_t i) { return this->data()[i]; }
+    int64_t size() const { return static_cast<int64_t>(std::vector<Number>::size()); }
   };
   const Heads& heads_;
   const AttentionResult& result_;
   const Tensor& grad_BND_;
   const Heads& out_;
   int64_t count_, tokens_, width_, padded_;
-  Operand<T> q_, k_, v_, grad_;
-  std::vector<float> log_sum_exp_, delta_, scores_, d_probabilities_;
-  std::vector<T> probabilities_, d_scores_, d_scores_right_;
-  std::vector<float> d_k_, d_v_, d_q_turned_, d_q_;
-  RightFactors right_{};
+  Numbers<T> q_, k_, v_, grad_;                   // [N, K]
+  Numbers<T> q_turned_, grad_turned_, k_turned_;  // [K, N] in blocks
+  Numbers<T> q_right_, grad_right_, k_pairs_;     // bf16 only, where right factors differ from plain ones
+  Numbers<float> log_sum_exp_, delta_;            // [N]
+  Numbers<float> scores_, d_probabilities_;       // of one step
+  Numbers<T> probabilities_, d_scores_, d_scores_right_;
+  Numbers<float> d_k_, d_v_, d_q_turned_, d_q_;
 };
 
-template <typename T>
+template <typename Stored, typename T>
 Heads by_heads(const Tensor& grad_BND, const Heads& heads, const AttentionResult& result) {
   const Tensor& q = heads.q_BHNK;
   const Heads out{at::empty_like(q), at::empty_like(q), at::empty_like(q)};
   at::parallel_for(0, q.size(0) * q.size(1), 1, [&](int64_t begin, int64_t end) {
-    HeadGradient<T> gradient(heads, result, grad_BND, out);
+    HeadGradient<Stored, T> gradient(heads, result, grad_BND, out);
     for (int64_t head = begin; head < end; ++head) gradient(head);
     end_products();
   });
@@ -223,13 +207,9 @@ Heads by_heads(const Tensor& grad_BND, const Heads& heads, const AttentionResult
 
 Heads attention_backward(const Tensor& grad, const Heads& heads, const AttentionResult& result) {
   const Tensor grad_BND = grad.stride(-1) == 1 ? grad : grad.contiguous();
-  if (heads.q_BHNK.scalar_type() == at::kFloat) return by_heads<float>(grad_BND, heads, result);
-  if (has_block_products<at::BFloat16>()) return by_heads<at::BFloat16>(grad_BND, heads, result);
-  const auto f32 = [](const Tensor& t) { return t.to(at::kFloat); };
-  const Heads out = by_heads<float>(f32(grad_BND), {f32(heads.q_BHNK), f32(heads.k_BHNK), f32(heads.v_BHNK)},
-                                    {f32(result.out_BND), result.log_sum_exp_BHN});
-  const auto bf16 = [](const Tensor& t) { return t.to(at::kBFloat16); };
-  return {bf16(out.q_BHNK), bf16(out.k_BHNK), bf16(out.v_BHNK)};
+  if (heads.q_BHNK.scalar_type() == at::kFloat) return by_heads<float, float>(grad_BND, heads, result);
+  return has_block_products<at::BFloat16>() ? by_heads<at::BFloat16, at::BFloat16>(grad_BND, heads, result)
+                                            : by_heads<at::BFloat16, float>(grad_BND, heads, result);
 }
 
 }  // namespace calotype::kernels::cpu

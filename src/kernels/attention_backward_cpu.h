@@ -9,8 +9,8 @@
 
 namespace calotype::kernels::cpu {
 
-/// Gradients of q, k and v, [B, H, N, K] each, from that of out_BND; heads as recorded_attention() got them, contiguous.
-/// Each thread needs about 9·N·K numbers. The result does not depend on the number of threads.
+/// Gradients of q, k and v, [B, H, N, K] each, from that of out_BND; heads as recorded_attention() got them,
+/// contiguous. Each thread needs about 9·N·K numbers. The result does not depend on the number of threads.
 Heads attention_backward(const Tensor& grad_BND, const Heads& heads, const AttentionResult& result);
 
 }  // namespace calotype::kernels::cpu

@@ -6,37 +6,46 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/attention_operand.h"
 #include "kernels/block_products.h"
 #include "kernels/fused_rows.h"
 
 namespace calotype::kernels::cpu {
 namespace {
 
-// 64 × 256 f32 scores are 64 KiB, which with the packed keys and values of a block stays in L2.
+// Scores, packed keys and packed values of a step stay in L2.
 constexpr int64_t kQueryBlock = 64;
-constexpr int64_t kKeyBlock = 256;
+template <typename T>
+constexpr int64_t kKeyBlock = std::is_same_v<T, float> ? 128 : 256;
 
-/// Keys and values of all heads in the order that the block products read: bf16 wants two rows of the inner dimension
-/// interleaved, f32 plain rows. Keys are turned to [K, N], tokens padded to an even number with zeros.
+/// Keys and values of all heads as right factors, tokens padded to an even number with zeros.
 struct Packed {
   Tensor keys, values;
-  int64_t tokens;  // padded
+  int64_t keys_size, values_size;  ///< numbers of a head
 };
 
+template <typename Stored, typename T>
 Packed pack(const Heads& heads) {
-  Tensor k_BHNK = heads.k_BHNK, v_BHNK = heads.v_BHNK;
-  if (k_BHNK.size(2) % 2) {
-    k_BHNK = at::constant_pad_nd(k_BHNK, {0, 0, 0, 1});
-    v_BHNK = at::constant_pad_nd(v_BHNK, {0, 0, 0, 1});
-  }
-  const int64_t tokens = k_BHNK.size(2);
-  if (k_BHNK.scalar_type() == at::kFloat) return {k_BHNK.transpose(2, 3).contiguous(), v_BHNK.contiguous(), tokens};
-  const Tensor keys = k_BHNK.unflatten(3, {-1, 2}).transpose(2, 3).contiguous();    // [B, H, K/2, N, 2]
-  const Tensor values = v_BHNK.unflatten(2, {-1, 2}).transpose(3, 4).contiguous();  // [B, H, N/2, K, 2]
-  return {keys, values, tokens};
+  const Tensor k_BHNK = heads.k_BHNK.contiguous(), v_BHNK = heads.v_BHNK.contiguous();
+  const int64_t count = k_BHNK.size(0) * k_BHNK.size(1), tokens = k_BHNK.size(2), width = k_BHNK.size(3);
+  const int64_t padded = even(tokens), size = tokens * width;
+  Packed out{.keys_size = turned_size(padded, width, kKeyBlock<T>), .values_size = padded * width};
+  const auto options = k_BHNK.options().dtype(c10::CppTypeToScalarType<T>::value);
+  out.keys = at::empty({count * out.keys_size}, options);
+  out.values = at::empty({count * out.values_size}, options);
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    std::vector<T> rows(static_cast<size_t>(padded * width));  // the padding stays zero
+    for (int64_t head = begin; head < end; ++head) {
+      copy_rows(k_BHNK.const_data_ptr<Stored>() + head * size, 1, size, size, rows.data());
+      to_turned_right(rows.data(), padded, width, kKeyBlock<T>, out.keys.mutable_data_ptr<T>() + head * out.keys_size);
+      copy_rows(v_BHNK.const_data_ptr<Stored>() + head * size, 1, size, size, rows.data());
+      to_right(rows.data(), padded, width, out.values.mutable_data_ptr<T>() + head * out.values_size);
+    }
+  });
+  return out;
 }
 
-template <typename T>
+template <typename Stored, typename T>
 class HeadBlocks {
  public:
   HeadBlocks(const Heads& heads, const Packed& packed, const AttentionResult& result)
@@ -53,31 +62,33 @@ class HeadBlocks {
  private:
   struct Scratch {
     std::vector<float> scores, sums, maxima, out;
-    std::vector<T> probabilities;
+    std::vector<T> probabilities, queries;
     explicit Scratch(int64_t width)
-        : scores(kQueryBlock * kKeyBlock),
+        : scores(kQueryBlock * kKeyBlock<T>),
           sums(kQueryBlock),
           maxima(kQueryBlock),
           out(static_cast<size_t>(kQueryBlock * width)),
-          probabilities(kQueryBlock * kKeyBlock) {}
+          probabilities(scores.size()),
+          queries(out.size()) {}
   };
 
   int64_t blocks() const { return (tokens_ + kQueryBlock - 1) / kQueryBlock; }
 
   void query_block(int64_t head, int64_t first, Scratch& s) const {
     const int64_t queries = std::min(kQueryBlock, tokens_ - first);
-    const T* q = heads_.q_BHNK.const_data_ptr<T>() + (head * tokens_ + first) * width_;
-    const T* keys = packed_.keys.const_data_ptr<T>() + head * packed_.tokens * width_;
-    const T* values = packed_.values.const_data_ptr<T>() + head * packed_.tokens * width_;
+    const Stored* stored = heads_.q_BHNK.const_data_ptr<Stored>() + (head * tokens_ + first) * width_;
+    copy_rows(stored, 1, queries * width_, queries * width_, s.queries.data());
+    const T* keys = packed_.keys.const_data_ptr<T>() + head * packed_.keys_size;
+    const T* values = packed_.values.const_data_ptr<T>() + head * packed_.values_size;
     std::ranges::fill(s.sums, 0.0f);
     std::ranges::fill(s.maxima, -std::numeric_limits<float>::infinity());
-    constexpr int64_t kInterleave = std::is_same_v<T, float> ? 1 : 2;
-    for (int64_t key = 0; key < tokens_; key += kKeyBlock) {
-      const int64_t count = std::min(kKeyBlock, tokens_ - key), padded = (count + 1) / 2 * 2;
-      multiply(queries, padded, width_, q, width_, keys + key * kInterleave, packed_.tokens, s.scores.data(), kKeyBlock,
+    constexpr int64_t kBlock = kKeyBlock<T>;
+    for (int64_t key = 0; key < tokens_; key += kBlock) {
+      const int64_t count = std::min(kBlock, tokens_ - key), padded = even(count);
+      multiply(queries, padded, width_, s.queries.data(), width_, keys + key * width_, kBlock, s.scores.data(), kBlock,
                false);
       soften(queries, count, padded, s);
-      multiply(queries, width_, padded, s.probabilities.data(), kKeyBlock, values + key * width_, width_, s.out.data(),
+      multiply(queries, width_, padded, s.probabilities.data(), kBlock, values + key * width_, width_, s.out.data(),
                width_, key > 0);
     }
     store(head, first, queries, s);
@@ -88,9 +99,9 @@ class HeadBlocks {
     const float scale = 1.0f / std::sqrt(static_cast<float>(width_));
     for (int64_t i = 0; i < queries; ++i) {
       const auto row = static_cast<size_t>(i);
-      T* probabilities = s.probabilities.data() + i * kKeyBlock;
-      const SoftmaxStep step = softmax_row(s.scores.data() + i * kKeyBlock, static_cast<size_t>(count), scale,
-                                           s.maxima[row], reinterpret_cast<Stored*>(probabilities));
+      T* probabilities = s.probabilities.data() + i * kKeyBlock<T>;
+      const SoftmaxStep step = softmax_row(s.scores.data() + i * kKeyBlock<T>, static_cast<size_t>(count), scale,
+                                           s.maxima[row], bits(probabilities));
       if (count < padded) probabilities[count] = T(0.0f);
       s.sums[row] = s.sums[row] * step.rescale + step.sum;
       s.maxima[row] = step.maximum;
@@ -101,9 +112,10 @@ class HeadBlocks {
   void store(int64_t head, int64_t first, int64_t queries, const Scratch& s) const {
     const int64_t heads = heads_.q_BHNK.size(1), batch = head / heads;
     for (int64_t i = 0; i < queries; ++i) {
-      T* out = result_.out_BND.mutable_data_ptr<T>() + ((batch * tokens_ + first + i) * heads + head % heads) * width_;
+      Stored* out =
+          result_.out_BND.mutable_data_ptr<Stored>() + ((batch * tokens_ + first + i) * heads + head % heads) * width_;
       scale_row_to(s.out.data() + i * width_, 1.0f / s.sums[static_cast<size_t>(i)], static_cast<size_t>(width_),
-                   reinterpret_cast<Stored*>(out));
+                   bits(out));
     }
     if (!result_.log_sum_exp_BHN.defined()) return;
     float* log_sum_exp = result_.log_sum_exp_BHN.mutable_data_ptr<float>() + head * tokens_ + first;
@@ -111,39 +123,30 @@ class HeadBlocks {
       log_sum_exp[i] = s.maxima[static_cast<size_t>(i)] + std::log(s.sums[static_cast<size_t>(i)]);
   }
 
-  using Stored = std::conditional_t<std::is_same_v<T, float>, float, uint16_t>;
   const Heads& heads_;
   const Packed& packed_;
   const AttentionResult& result_;
   int64_t width_, tokens_;
 };
 
-template <typename T>
+template <typename Stored, typename T>
 void blockwise(const Heads& heads, const AttentionResult& result) {
-  const Packed packed = pack(heads);
-  const HeadBlocks<T> blocks(heads, packed, result);
+  const Packed packed = pack<Stored, T>(heads);
+  const HeadBlocks<Stored, T> blocks(heads, packed, result);
   at::parallel_for(0, blocks.count(), 1, [&](int64_t begin, int64_t end) { blocks.run(begin, end); });
-}
-
-Tensor empty_result(const Tensor& q_BHNK) {
-  return at::empty({q_BHNK.size(0), q_BHNK.size(2), q_BHNK.size(1) * q_BHNK.size(3)}, q_BHNK.options());
 }
 
 AttentionResult attend(const Heads& heads, bool with_log_sum_exp) {
   const Tensor& q = heads.q_BHNK;
-  AttentionResult result{.out_BND = empty_result(q)};
+  AttentionResult result{.out_BND = at::empty({q.size(0), q.size(2), q.size(1) * q.size(3)}, q.options())};
   if (with_log_sum_exp)
     result.log_sum_exp_BHN = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
-  if (q.scalar_type() == at::kFloat) {
-    blockwise<float>(heads, result);
-  } else if (has_block_products<at::BFloat16>()) {
-    blockwise<at::BFloat16>(heads, result);
-  } else {
-    const Heads f32{q.to(at::kFloat), heads.k_BHNK.to(at::kFloat), heads.v_BHNK.to(at::kFloat)};
-    const AttentionResult wide{empty_result(f32.q_BHNK), result.log_sum_exp_BHN};
-    blockwise<float>(f32, wide);
-    result.out_BND.copy_(wide.out_BND);
-  }
+  if (q.scalar_type() == at::kFloat)
+    blockwise<float, float>(heads, result);
+  else if (has_block_products<at::BFloat16>())
+    blockwise<at::BFloat16, at::BFloat16>(heads, result);
+  else
+    blockwise<at::BFloat16, float>(heads, result);
   return result;
 }
 

@@ -67,13 +67,13 @@ void gelu_tanh(const T* HWY_RESTRICT x, T* HWY_RESTRICT out, size_t count) {
 template <typename T>
 void norm_rotate(const T* HWY_RESTRICT x, const NormRotateToken& token, T* HWY_RESTRICT out) {
   const D32 d;
-  const size_t lanes = hn::Lanes(d), width = token.width;
+  const size_t width = token.width;
   for (size_t head = 0; head < token.heads; ++head, x += width, out += token.out_stride) {
     const float rstd = reciprocal_rms(d, x, width);
     size_t i = 0;
 #if HWY_TARGET != HWY_SCALAR  // one lane holds no pair
     const auto rstd_v = hn::Set(d, rstd);
-    for (; i + lanes <= width; i += lanes) {
+    for (const size_t lanes = hn::Lanes(d); i + lanes <= width; i += lanes) {
       const auto normed = hn::Mul(hn::Mul(load(d, x + i), rstd_v), hn::LoadU(d, token.scale + i));
       const auto v = round_to<T>(d, normed);
       const auto turned = hn::Mul(hn::Shuffle2301(v), hn::LoadU(d, token.sine + i));
@@ -125,6 +125,58 @@ void scale_to(const float* x, float factor, size_t count, T* out) {
   for (; i < count; ++i) store_one(x[i] * factor, out + i);
 }
 
+void Interleave(const uint16_t* HWY_RESTRICT first, const uint16_t* HWY_RESTRICT second, size_t count,
+                uint16_t* HWY_RESTRICT out) {
+  size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<uint16_t> d;
+  const size_t lanes = hn::Lanes(d);
+  for (; i + lanes <= count; i += lanes)
+    hn::StoreInterleaved2(hn::LoadU(d, first + i), hn::LoadU(d, second + i), d, out + 2 * i);
+#endif
+  for (; i < count; ++i) {
+    out[2 * i] = first[i];
+    out[2 * i + 1] = second[i];
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+HWY_INLINE void transpose_square(const uint32_t* HWY_RESTRICT in, size_t ld_in, uint32_t* HWY_RESTRICT out,
+                                 size_t ld_out) {
+  const hn::FixedTag<uint32_t, 4> d;
+  const auto a = hn::LoadU(d, in), b = hn::LoadU(d, in + ld_in), c = hn::LoadU(d, in + 2 * ld_in),
+             e = hn::LoadU(d, in + 3 * ld_in);
+  const auto ac = hn::InterleaveLower(d, a, c), be = hn::InterleaveLower(d, b, e);
+  const auto ac_upper = hn::InterleaveUpper(d, a, c), be_upper = hn::InterleaveUpper(d, b, e);
+  hn::StoreU(hn::InterleaveLower(d, ac, be), d, out);
+  hn::StoreU(hn::InterleaveUpper(d, ac, be), d, out + ld_out);
+  hn::StoreU(hn::InterleaveLower(d, ac_upper, be_upper), d, out + 2 * ld_out);
+  hn::StoreU(hn::InterleaveUpper(d, ac_upper, be_upper), d, out + 3 * ld_out);
+}
+#endif
+
+// Squares of four by four; sixteen of them touch no more lines than the first-level cache holds.
+void Transpose(const uint32_t* HWY_RESTRICT in, const Transposition& t, uint32_t* HWY_RESTRICT out) {
+  constexpr size_t kSquare = 16;
+  for (size_t r0 = 0; r0 < t.rows; r0 += kSquare) {
+    for (size_t c0 = 0; c0 < t.columns; c0 += kSquare) {
+      const size_t r_end = HWY_MIN(r0 + kSquare, t.rows), c_end = HWY_MIN(c0 + kSquare, t.columns);
+      for (size_t c = c0; c < c_end; c += 4) {
+        for (size_t r = r0; r < r_end; r += 4) {
+#if HWY_TARGET != HWY_SCALAR
+          if (r + 4 <= r_end && c + 4 <= c_end) {
+            transpose_square(in + r * t.ld_in + c, t.ld_in, out + c * t.ld_out + r, t.ld_out);
+            continue;
+          }
+#endif
+          for (size_t i = c; i < HWY_MIN(c + 4, c_end); ++i)
+            for (size_t j = r; j < HWY_MIN(r + 4, r_end); ++j) out[i * t.ld_out + j] = in[j * t.ld_in + i];
+        }
+      }
+    }
+  }
+}
+
 void NormModulateF32(const float* x, const NormModulateRow& row, float* out) { norm_modulate(x, row, out); }
 void NormModulateB16(const uint16_t* x, const NormModulateRow& row, uint16_t* out) { norm_modulate(x, row, out); }
 void GateResidualF32(const GateResidualRow<float>& row, float* out) { gate_residual(row, out); }
@@ -161,6 +213,8 @@ HWY_EXPORT(SoftmaxF32);
 HWY_EXPORT(SoftmaxB16);
 HWY_EXPORT(ScaleF32);
 HWY_EXPORT(ScaleB16);
+HWY_EXPORT(Interleave);
+HWY_EXPORT(Transpose);
 
 void norm_modulate_row(const float* x, const NormModulateRow& row, float* out) {
   HWY_DYNAMIC_DISPATCH(NormModulateF32)(x, row, out);
@@ -195,6 +249,12 @@ void scale_row_to(const float* x, float factor, size_t count, float* out) {
 }
 void scale_row_to(const float* x, float factor, size_t count, uint16_t* out) {
   HWY_DYNAMIC_DISPATCH(ScaleB16)(x, factor, count, out);
+}
+void interleave_row(const uint16_t* first, const uint16_t* second, size_t count, uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(Interleave)(first, second, count, out);
+}
+void transpose(const uint32_t* in, const Transposition& shape, uint32_t* out) {
+  HWY_DYNAMIC_DISPATCH(Transpose)(in, shape, out);
 }
 
 }  // namespace calotype::kernels

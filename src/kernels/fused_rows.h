@@ -60,4 +60,13 @@ void scale_row(float* x, float factor, size_t count);
 void scale_row_to(const float* x, float factor, size_t count, float* out);
 void scale_row_to(const float* x, float factor, size_t count, uint16_t* out);
 
+/// out[c][r] = in[r][c]; rows of `in` and of `out` are ld_in and ld_out numbers apart.
+struct Transposition {
+  size_t rows, columns, ld_in, ld_out;
+};
+void transpose(const uint32_t* in, const Transposition& shape, uint32_t* out);
+
+/// out = first[0], second[0], first[1], second[1] …
+void interleave_row(const uint16_t* first, const uint16_t* second, size_t count, uint16_t* out);
+
 }  // namespace calotype::kernels

@@ -163,21 +163,6 @@ float dot(const T* HWY_RESTRICT x, const T* HWY_RESTRICT y, size_t count) {
   return total(d, sum);
 }
 
-void Interleave(const uint16_t* HWY_RESTRICT first, const uint16_t* HWY_RESTRICT second, size_t count,
-                uint16_t* HWY_RESTRICT out) {
-  size_t i = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const hn::ScalableTag<uint16_t> d;
-  const size_t lanes = hn::Lanes(d);
-  for (; i + lanes <= count; i += lanes)
-    hn::StoreInterleaved2(hn::LoadU(d, first + i), hn::LoadU(d, second + i), d, out + 2 * i);
-#endif
-  for (; i < count; ++i) {
-    out[2 * i] = first[i];
-    out[2 * i + 1] = second[i];
-  }
-}
-
 RowMoments MomentsF32(const float* x, size_t width) {
   const auto m = mean_and_rstd(D32(), x, width);
   return {m.mean, m.rstd};
@@ -250,7 +235,6 @@ HWY_EXPORT(SoftmaxGradientF32);
 HWY_EXPORT(SoftmaxGradientB16);
 HWY_EXPORT(DotF32);
 HWY_EXPORT(DotB16);
-HWY_EXPORT(Interleave);
 
 RowMoments norm_moments_row(const float* x, size_t width) { return HWY_DYNAMIC_DISPATCH(MomentsF32)(x, width); }
 RowMoments norm_moments_row(const uint16_t* x, size_t width) { return HWY_DYNAMIC_DISPATCH(MomentsB16)(x, width); }
@@ -299,9 +283,6 @@ void softmax_gradient_row(const SoftmaxGradientRow& row, uint16_t* probabilities
 }
 float dot_row(const float* x, const float* y, size_t count) { return HWY_DYNAMIC_DISPATCH(DotF32)(x, y, count); }
 float dot_row(const uint16_t* x, const uint16_t* y, size_t count) { return HWY_DYNAMIC_DISPATCH(DotB16)(x, y, count); }
-void interleave_row(const uint16_t* first, const uint16_t* second, size_t count, uint16_t* out) {
-  HWY_DYNAMIC_DISPATCH(Interleave)(first, second, count, out);
-}
 
 }  // namespace calotype::kernels
 #endif

@@ -72,7 +72,4 @@ void softmax_gradient_row(const SoftmaxGradientRow& row, uint16_t* probabilities
 float dot_row(const float* x, const float* y, size_t count);
 float dot_row(const uint16_t* x, const uint16_t* y, size_t count);
 
-/// out = first[0], second[0], first[1], second[1] …
-void interleave_row(const uint16_t* first, const uint16_t* second, size_t count, uint16_t* out);
-
 }  // namespace calotype::kernels
