@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -116,6 +118,15 @@ Applied attach(const Adapter& adapter, double strength, const weights::AdapterSl
 
 void detach_all(const weights::AdapterSlots& slots) {
   for (const auto& [layer, slot] : slots) slot->corrections.clear();
+}
+
+WithoutAdapters::WithoutAdapters(const weights::AdapterSlots& slots) : slots_(slots) {
+  for (const auto& [name, slot] : slots_) kept_.push_back(std::exchange(slot->corrections, {}));
+}
+
+WithoutAdapters::~WithoutAdapters() {
+  auto kept = kept_.begin();
+  for (const auto& [name, slot] : slots_) slot->corrections = std::move(*kept++);
 }
 
 }  // namespace calotype::adapters

@@ -30,4 +30,17 @@ Applied attach(const Adapter& adapter, double strength, const weights::AdapterSl
 
 void detach_all(const weights::AdapterSlots& slots);
 
+/// While it lives, the model is the base alone; then what was attached is back.
+class [[nodiscard]] WithoutAdapters {
+ public:
+  explicit WithoutAdapters(const weights::AdapterSlots& slots);
+  ~WithoutAdapters();
+  WithoutAdapters(const WithoutAdapters&) = delete;
+  WithoutAdapters& operator=(const WithoutAdapters&) = delete;
+
+ private:
+  const weights::AdapterSlots& slots_;
+  std::vector<std::vector<weights::LowRank>> kept_;
+};
+
 }  // namespace calotype::adapters

@@ -50,16 +50,16 @@ void LoraList::read(const std::vector<LoraChoice>& wanted, const weights::Adapte
   const bool unchanged =
       std::ranges::equal(wanted, wanted_, same) &&
       std::ranges::equal(files, files_, [](const File& a, const File& b) { return a.adapter == b.adapter; });
-  if (!unchanged) attached_to_ = nullptr;
+  if (!unchanged) attached_to_.reset();
   wanted_ = wanted, files_ = std::move(files), applied_ = std::move(applied), warnings_ = std::move(warnings);
 }
 
 void LoraList::attach_to(const weights::AdapterSlots& slots, at::Device device) {
-  if (attached_to_ == &slots) return;
-  attached_to_ = nullptr;
+  if (slots.empty() || attached_to_.lock() == slots.begin()->second) return;
+  attached_to_.reset();
   detach_all(slots);
   for (size_t i = 0; i < files_.size(); ++i) attach(*files_[i].adapter, wanted_[i].scale, slots, device);
-  attached_to_ = &slots;
+  attached_to_ = slots.begin()->second;
 }
 
 }  // namespace calotype::adapters

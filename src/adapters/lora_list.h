@@ -51,7 +51,9 @@ class LoraList {
   std::vector<File> files_;  ///< one for each of wanted_
   std::vector<AppliedLora> applied_;
   std::vector<std::string> warnings_;
-  const weights::AdapterSlots* attached_to_ = nullptr;  ///< null while the list and the model differ
+  /// A slot of the model that has the list, nothing while they differ. An address alone would be fooled by a model that
+  /// is loaded again at the same place.
+  std::weak_ptr<const weights::AdapterSlot> attached_to_;
 };
 
 }  // namespace calotype::adapters

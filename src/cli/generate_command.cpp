@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/lora_option.h"
 #include "cli/model_options.h"
 #include "cli/picture_file.h"
 #include "cli/prompt_file.h"
@@ -29,7 +30,8 @@ struct Options {
   GenerateOptions generate;
   OutputOptions output;
   std::string prompt, noise = "torch", seed;
-  fs::path prompt_file, preview, save_latents;
+  fs::path prompt_file, preview, save_latents, lora_folder;
+  std::vector<std::string> loras;
   bool json = false;
 };
 
@@ -53,6 +55,7 @@ std::vector<GenerateOptions> jobs(const Options& options) {
               base::printable(options.noise));
   base_options.noise = *noise;
   base_options.seed = parse_seed(options.seed);
+  for (const std::string& lora : options.loras) base_options.loras.push_back(parse_lora(lora, options.lora_folder));
   std::vector<std::string> prompts;
   if (!options.prompt_file.empty())
     prompts = parse_prompts(base::read_file(options.prompt_file, 16 << 20), options.prompt_file.string());
@@ -90,6 +93,11 @@ json result_json(const GenerateResult& result, const std::vector<std::string>& p
               {"seconds", result.seconds},
               {"peak_memory_bytes", result.peak_memory},
               {"warnings", result.warnings}});
+  json loras = json::array();
+  for (const adapters::AppliedLora& lora : result.loras)
+    loras.push_back(
+        {{"path", lora.path.string()}, {"scale", lora.scale}, {"applied", lora.applied}, {"total", lora.total}});
+  out["loras"] = loras;
   return out;
 }
 
@@ -160,7 +168,7 @@ class Run {
     }
     for (const std::string& warning : result.warnings) print_warning(warning);
     if (options_.json)
-      std::cout << result_json(result, paths).dump() << std::endl;
+      std::cout << result_json(result, paths).dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
     else
       for (size_t i = 0; i < paths.size(); ++i) fmt::print("{}  seed {}\n", paths[i], result.pictures[i].seed);
   }
@@ -188,6 +196,9 @@ void add_generate(CLI::App& app) {
   command->add_option("--count", g.count, "pictures, with seeds seed, seed + 1, …")->capture_default_str();
   command->add_option("--max-sequence-length", g.max_sequence_length, "T5 tokens, 0 = 256 for schnell, 512 for dev")
       ->capture_default_str();
+  command->add_option("--lora", options->loras, "FILE or FILE:SCALE of an adapter, -10 to 10; several are added up")
+      ->allow_extra_args(false);
+  command->add_option("--lora-dir", options->lora_folder, "folder in which --lora looks for names without a slash");
   command->add_option("--noise", options->noise, "whose noise a seed stands for: torch, bfl or comfy")
       ->capture_default_str();
   command->add_option("-o,--output", options->output.output, "file to write; several pictures are numbered")

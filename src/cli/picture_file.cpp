@@ -63,13 +63,19 @@ json settings_json(const pipeline::GenerateResult& result, uint64_t seed) {
               {"dtype", pipeline::dtype_name(result.dtype)},
               {"software", kProgramVersion}};
   if (o.guidance) out["guidance"] = *o.guidance;
+  // Names alone: a picture that is passed on must not tell how its maker's folders are called.
+  for (const adapters::LoraChoice& lora : o.loras)
+    out["loras"].push_back({{"name", base::printable(lora.path.filename().string(), 255)}, {"scale", lora.scale}});
   if (o.true_cfg > 1) out.update({{"true_cfg", o.true_cfg}, {"negative_prompt", o.negative_prompt}});
   return out;
 }
 
 std::string parameters_text(const pipeline::GenerateResult& result, uint64_t seed) {
   const pipeline::GenerateOptions& o = result.used;
-  std::string text = o.prompt + "\n";
+  std::string text = o.prompt;
+  for (const adapters::LoraChoice& lora : o.loras)
+    text += fmt::format(" <lora:{}:{}>", base::printable(lora.path.stem().string(), 255), lora.scale);
+  text += "\n";
   if (!o.negative_prompt.empty()) text += "Negative prompt: " + o.negative_prompt + "\n";
   text += fmt::format("Steps: {}, Sampler: Euler, CFG scale: {}, ", o.steps, o.true_cfg);
   if (o.guidance) text += fmt::format("Distilled CFG Scale: {}, ", *o.guidance);

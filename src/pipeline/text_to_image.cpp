@@ -9,7 +9,6 @@
 
 #include "base/error.h"
 #include "pipeline/processor.h"
-#include "text/prompt.h"
 
 namespace calotype::pipeline {
 
@@ -89,6 +88,7 @@ std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const T
 
 TextToImage::TextToImage(ModelBundle bundle, RuntimeOptions options)
     : bundle_(std::move(bundle)),
+      encoder_(bundle_),
       device_(options.device),
       vae_config_(vae::autoencoder_config(bundle_.part(Component::vae))) {
   const flux::TransformerConfig config = bundle_.transformer();
@@ -130,6 +130,9 @@ GenerateResult TextToImage::checked(const GenerateOptions& options) const {
   } else if (!options.guidance && variant.guidance) {
     used.guidance = variant.guidance_scale;
   }
+  for (const adapters::LoraChoice& lora : options.loras)
+    base::check(lora.scale >= -10 && lora.scale <= 10, ErrorKind::bad_input,
+                "the scale of --lora {} is {}, expected -10 to 10", lora.path.string(), lora.scale);
   if (!options.negative_prompt.empty() && options.true_cfg <= 1) {
     result.warnings.push_back("the negative prompt was ignored: it needs --true-cfg above 1 (and twice the time)");
     used.negative_prompt.clear();
@@ -168,26 +171,16 @@ flux::LatentSize TextToImage::latent_size(const GenerateOptions& o) const {
 
 flux::Conditioning TextToImage::encode(const std::string& prompt, const GenerateOptions& options,
                                        GenerateResult& result, const GenerateHooks& hooks) {
-  if (!clip_tokenizer_) clip_tokenizer_ = text::ClipTokenizer::load(bundle_.clip_tokenizer);
-  if (!t5_tokenizer_) t5_tokenizer_ = text::T5Tokenizer::load(bundle_.t5_tokenizer);
-  const int64_t clip_tokens = text::clip_config(bundle_.part(Component::clip)).positions;
-  const auto tokens = text::tokenize(prompt, *clip_tokenizer_, *t5_tokenizer_,
-                                     {.clip_tokens = clip_tokens, .t5_tokens = options.max_sequence_length});
+  const text::PromptTokens tokens = encoder_.tokenize(prompt, options.max_sequence_length);
   if (tokens.t5_used > options.max_sequence_length)
     result.warnings.push_back(fmt::format("the prompt has {} T5 tokens, {} were cut: the model reads {}",
                                           tokens.t5_used, tokens.t5_used - options.max_sequence_length,
                                           options.max_sequence_length));
   const std::string key = fmt::format("{}|{}", options.max_sequence_length, prompt);
   if (const auto found = encoded_.find(key); found != encoded_.end()) return found->second;
-
-  if (!clip_) clip_ = std::make_unique<text::ClipEncoder>(bundle_.part(Component::clip), load_options());
-  if (!t5_) t5_ = std::make_unique<text::T5Encoder>(bundle_.part(Component::t5), load_options());
-  const auto ids = [](const std::vector<int64_t>& list) { return at::tensor(list, at::kLong).unsqueeze(0); };
-  flux::Conditioning cond;
-  cond.pooled_BP = clip_->encode(ids(tokens.clip)).pooled_BD;
-  const int layers = t5_->config().layers;
-  cond.text_BTE = t5_->encode(ids(tokens.t5), [&](int layer) { report(hooks, "text", layer, layers); });
-  return encoded_[key] = cond;
+  encoder_.load(load_options());
+  return encoded_[key] = encoder_.encode({prompt}, options.max_sequence_length,
+                                         [&](int layer, int layers) { report(hooks, "text", layer, layers); });
 }
 
 flux::Conditioning TextToImage::conditioning(const std::string& prompt, const GenerateOptions& options,
@@ -203,19 +196,25 @@ void TextToImage::encode_ahead(const std::vector<GenerateOptions>& jobs, const G
   const c10::InferenceMode inference;
   for (const GenerateOptions& job : jobs) {
     GenerateResult result = checked(job);
+    read_loras(result);
     plan_ = plan_memory(bundle_, memory_request(result.used), available_memory(device_));
     plan_.refuse_if_too_large();
     encode(job.prompt, result.used, result, hooks);
     if (result.used.true_cfg > 1) encode(job.negative_prompt, result.used, result, hooks);
   }
-  release_encoders();
+  encoder_.release();
 }
 
-void TextToImage::release_encoders() {
-  clip_.reset();
-  t5_.reset();
-  bundle_.part(Component::clip).release_pages();
-  bundle_.part(Component::t5).release_pages();
+/// Tries adapters on the layers' shapes alone, so that a wrong file is refused before anything large is loaded.
+void TextToImage::read_loras(GenerateResult& result) {
+  weights::AdapterSlots shapes;
+  if (!result.used.loras.empty()) {
+    const flux::Scope scope(bundle_.part(Component::transformer), {.device = at::kMeta});
+    shapes = flux::FluxTransformer(bundle_.transformer(), scope).adapter_slots();
+  }
+  loras_.read(result.used.loras, shapes);
+  result.loras = loras_.applied();
+  result.warnings.insert(result.warnings.end(), loras_.warnings().begin(), loras_.warnings().end());
 }
 
 void TextToImage::load_transformer(const GenerateHooks& hooks) {
@@ -267,16 +266,18 @@ GenerateResult TextToImage::generate(const GenerateOptions& options, const Gener
   const GenerateOptions& used = result.used;
   plan_ = plan_memory(bundle_, memory_request(used), available_memory(device_));
   if (!transformer_) plan_.refuse_if_too_large();
+  read_loras(result);
 
   const Stopwatch text;
   const flux::Conditioning positive = conditioning(used.prompt, used, result, hooks);
   std::optional<flux::Conditioning> negative;
   if (used.true_cfg > 1) negative = conditioning(used.negative_prompt, used, result, hooks);
-  release_encoders();
+  encoder_.release();
   result.seconds["text"] = text.seconds();
 
   const Stopwatch load;
   load_transformer(hooks);
+  loras_.attach_to(transformer_->adapter_slots(), device_);
   result.seconds["load"] = load.seconds();
 
   const Stopwatch sampling;

@@ -14,16 +14,14 @@
 #include <string>
 #include <vector>
 
+#include "adapters/lora_list.h"
 #include "base/cancel.h"
 #include "base/progress.h"
 #include "flux/sampler.h"
 #include "image/rgb_image.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/model_bundle.h"
-#include "text/clip_bpe.h"
-#include "text/clip_encoder.h"
-#include "text/t5_encoder.h"
-#include "text/t5_sentencepiece.h"
+#include "pipeline/prompt_encoder.h"
 #include "vae/autoencoder.h"
 
 namespace calotype::pipeline {
@@ -32,17 +30,18 @@ using at::Tensor;
 
 /// What is drawn. The command line and its help are made from these fields.
 struct GenerateOptions {
-  std::string prompt;               ///< UTF-8, any length; what the encoders cannot take is reported
-  std::string negative_prompt;      ///< used only with true_cfg above 1
+  std::string prompt;                ///< UTF-8, any length; what the encoders cannot take is reported
+  std::string negative_prompt;       ///< used only with true_cfg above 1
   std::optional<int> width, height;  ///< pixels, default 1024 (128 latents); rounded down to multiples of 16 (twice the
                                      ///< VAE's factor), at most 8192
-  int steps = 0;                    ///< Euler steps 1 to 1000; 0 = the variant's default (schnell 4, dev 28)
-  std::optional<double> guidance;   ///< 0 to 100, default 3.5; models without guidance embedding ignore it and warn
-  double true_cfg = 1.0;            ///< 1 to 100; above 1 with a negative prompt: two passes a step
-  std::optional<uint64_t> seed;     ///< picture i uses seed + i; absent: drawn below 2³² and reported
-  int count = 1;                    ///< pictures, 1 to 64, drawn together
-  int max_sequence_length = 0;      ///< T5 tokens 1 to 512; 0 = the variant's default (schnell 256, dev 512)
+  int steps = 0;                     ///< Euler steps 1 to 1000; 0 = the variant's default (schnell 4, dev 28)
+  std::optional<double> guidance;    ///< 0 to 100, default 3.5; models without guidance embedding ignore it and warn
+  double true_cfg = 1.0;             ///< 1 to 100; above 1 with a negative prompt: two passes a step
+  std::optional<uint64_t> seed;      ///< picture i uses seed + i; absent: drawn below 2³² and reported
+  int count = 1;                     ///< pictures, 1 to 64, drawn together
+  int max_sequence_length = 0;       ///< T5 tokens 1 to 512; 0 = the variant's default (schnell 256, dev 512)
   flux::NoiseStream noise = flux::NoiseStream::torch;
+  std::vector<adapters::LoraChoice> loras;  ///< added up; scales −10 to 10
 };
 
 /// How it is computed.
@@ -65,6 +64,7 @@ struct GenerateResult {
   std::vector<std::string> warnings;      ///< what was cut, rounded or ignored
   std::map<std::string, double> seconds;  ///< per stage: text, load, denoise, decode
   uint64_t peak_memory = 0;               ///< bytes, of the process
+  std::vector<adapters::AppliedLora> loras;
 };
 
 /// Finished sampling, before decoding: what --save-latents writes and `calotype decode` reads.
@@ -110,24 +110,22 @@ class TextToImage {
   flux::LatentSize latent_size(const GenerateOptions& options) const;
   Tensor denoise(const GenerateOptions& options, const flux::Conditioning& positive,
                  std::optional<flux::Conditioning> negative, const GenerateHooks& hooks);
+  void read_loras(GenerateResult& result);
   void load_transformer(const GenerateHooks& hooks);
   void load_vae();
-  void release_encoders();
   weights::LoadOptions load_options() const;
   image::RgbImage preview(const Tensor& clean_BLC, flux::LatentSize size);
 
   ModelBundle bundle_;
+  PromptEncoder encoder_;
   at::ScalarType dtype_;
   at::Device device_;
   vae::AutoencoderConfig vae_config_;
   MemoryPlan plan_;
   std::map<std::string, flux::Conditioning> encoded_;  ///< by prompt and length; small
-  std::optional<text::ClipTokenizer> clip_tokenizer_;
-  std::optional<text::T5Tokenizer> t5_tokenizer_;
-  std::unique_ptr<text::ClipEncoder> clip_;
-  std::unique_ptr<text::T5Encoder> t5_;
   std::unique_ptr<flux::FluxTransformer> transformer_;
   std::unique_ptr<vae::Autoencoder> vae_;
+  adapters::LoraList loras_;
 };
 
 }  // namespace calotype::pipeline
