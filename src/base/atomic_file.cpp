@@ -49,7 +49,7 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   std::error_code ignored;
   check(!fs::is_directory(path_, ignored), ErrorKind::bad_input, "{}: is a folder, expected a file name to write to",
         path_.string());
-  std::string name = path_.string() + ".XXXXXX";
+  std::string name = path_.string() + ".partial-XXXXXX";
   descriptor_ = ::mkostemp(name.data(), O_CLOEXEC);
   if (descriptor_ < 0) fail_system("create a file there", path_);
   temporary_ = name;

@@ -4,7 +4,7 @@
 //   out.write(bytes);
 //   out.commit();            // without it the destructor removes the temporary file
 //
-// One thread at a time. Errors (no folder, read-only, …) are Error with the path and the system's reason; a
+// A process that is killed leaves "picture.png.partial-" and six characters. One thread at a time. Errors (no folder, read-only, …) are Error with the path and the system's reason; a
 // disk without space is of kind disk_full.
 #pragma once
 

@@ -58,7 +58,7 @@ void Prodigy::step(double learning_rate) {
   const double epsilon = d_.item<double>() * options_.epsilon;
   for (const Moments* m : used) {
     at::Tensor value = m->parameter.value;
-    value.mul_(1 - options_.weight_decay * rate);
+    value.add_(value, -options_.weight_decay * rate);  // the rate may be 1e-6: 1 − that is too coarse in f32
     value.addcdiv_(m->mean, m->square.sqrt().add_(epsilon), -rate);
   }
   count_.add_(1);

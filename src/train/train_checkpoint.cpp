@@ -34,10 +34,10 @@ std::optional<int64_t> step_of(std::string_view file) {
   return step;
 }
 
-/// AtomicFile's temporary file for a checkpoint: its name and six characters.
+/// AtomicFile's temporary file for a checkpoint.
 bool is_leftover(std::string_view file) {
-  const size_t end = file.rfind('.');
-  return end != std::string_view::npos && file.size() - end == 7 && step_of(file.substr(0, end)).has_value();
+  const size_t end = file.rfind(".partial-");
+  return end != std::string_view::npos && step_of(file.substr(0, end)).has_value();
 }
 
 /// CRC-32 of everything a checkpoint holds. The file's own header protects neither numbers nor names.
