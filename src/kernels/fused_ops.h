@@ -56,7 +56,8 @@ Tensor attention(const Heads& heads);
 /// [attention | gelu_tanh(mlp)] side by side: [B, N, D] and [B, N, M] → [B, N, D + M]; mlp may be strided rows.
 Tensor concat_gelu(const Tensor& attention_BND, const Tensor& mlp_BNM);
 
-/// silu(group_norm(x)); x [B, C, H, W] contiguous or channels_last, which the result keeps; C divisible by `groups`.
+/// silu(group_norm(x)); x [B, C, H, W] contiguous or channels_last, which the result keeps; C divisible by `groups`;
+/// weight and bias may be f32 where x is not.
 Tensor group_norm_silu(const Tensor& x_BCHW, const Tensor& weight_C, const Tensor& bias_C, int64_t groups, double eps);
 
 /// The same in plain ATen calls: what the fused kernels are compared with, and what other devices run.

@@ -52,7 +52,8 @@ Tensor concat_gelu(const Tensor& attention_BND, const Tensor& mlp_BNM) {
 }
 
 Tensor group_norm_silu(const Tensor& x_BCHW, const Tensor& weight_C, const Tensor& bias_C, int64_t groups, double eps) {
-  Tensor normed = at::group_norm(x_BCHW, groups, weight_C, bias_C, eps);
+  const at::ScalarType dtype = x_BCHW.scalar_type();
+  Tensor normed = at::group_norm(x_BCHW, groups, weight_C.to(dtype), bias_C.to(dtype), eps);
   return normed.requires_grad() ? at::silu(normed) : at::silu_(normed);  // nothing else holds the normalised values
 }
 

@@ -195,8 +195,8 @@ GroupNormGradients group_norm_silu_backward(const Tensor& grad, const Tensor& x,
     layout.for_runs([&](const Run& run) {
       const RunNorm norm(layout, coefficients, run);
       Floats d_bias(norm.mean.size()), d_centred(norm.mean.size());
-      add_norm_silu_sums(numbers_at<T>(x_BCHW, run), numbers_at<T>(grad_BCHW, run), static_cast<size_t>(run.count),
-                         norm.view(), {d_bias.data(), d_centred.data()});
+      norm_silu_gradient_sums(numbers_at<T>(x_BCHW, run), numbers_at<T>(grad_BCHW, run), static_cast<size_t>(run.count),
+                              norm.view(), {d_bias.data(), d_centred.data()}, begin_of<T>(out) + run.offset);
       fold(layout, d_bias, run, run_bias);
       fold(layout, d_centred, run, run_centred);
     });
@@ -219,8 +219,8 @@ GroupNormGradients group_norm_silu_backward(const Tensor& grad, const Tensor& x,
     layout.for_runs([&](const Run& run) {
       const RunNorm norm(layout, coefficients, run);
       const Floats slope = periodic(layout, slope_BC, run), offset = periodic(layout, offset_BC, run);
-      norm_silu_gradient_run(numbers_at<T>(x_BCHW, run), numbers_at<T>(grad_BCHW, run), static_cast<size_t>(run.count),
-                             norm.view(), {slope.data(), offset.data()}, begin_of<T>(out) + run.offset);
+      norm_input_gradient_run(numbers_at<T>(x_BCHW, run), static_cast<size_t>(run.count), norm.view(),
+                              {slope.data(), offset.data()}, begin_of<T>(out) + run.offset);
     });
   });
   return {out, d_hn_BC.sum(0).to(at::kFloat), d_h_BC.sum(0).to(at::kFloat)};

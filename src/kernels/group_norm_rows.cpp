@@ -13,19 +13,19 @@ HWY_BEFORE_NAMESPACE();
 namespace calotype::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Where the vectors of a run lie: `n` numbers at i, with the coefficients at `place`.
-struct PeriodicStep {
-  size_t i = 0, place = 0, n;
-  size_t lanes, count, period;
-  HWY_INLINE PeriodicStep(D32 d, size_t count_, size_t period_)
-      : n(HWY_MIN(hn::Lanes(d), count_)), lanes(hn::Lanes(d)), count(count_), period(period_) {}
-  HWY_INLINE bool valid() const { return i < count; }
-  HWY_INLINE void next() {
-    i += lanes;
-    place = place + lanes == period ? 0 : place + lanes;
-    n = HWY_MIN(lanes, count - i);
+/// Calls step(i, place, n) for the vectors of a run: `n` numbers at i, whose coefficients lie at `place`. The step must
+/// be inlined, which makes n a constant in all whole vectors.
+template <typename Step>
+HWY_INLINE void walk(D32 d, size_t count, size_t period, const Step& step) {
+  const size_t lanes = hn::Lanes(d);
+  for (size_t begin = 0; begin < count; begin += period) {
+    const size_t numbers = HWY_MIN(period, count - begin);
+    size_t place = 0;
+    for (; place + lanes <= numbers; place += lanes) step(begin + place, place, lanes);
+    if (place < numbers) step(begin + place, place, numbers - place);
   }
-};
+}
+#define CALOTYPE_STEP [&](size_t i, size_t place, size_t n) HWY_ATTR __attribute__((always_inline))
 
 /// v, with zeros behind its first n numbers.
 HWY_INLINE V32 only_first(D32 d, V32 v, size_t n) {
@@ -37,16 +37,19 @@ HWY_INLINE void add_to(D32 d, float* sum, V32 v) { store(d, hn::Add(load(d, sum)
 template <typename T>
 void add_run(const T* HWY_RESTRICT x, size_t count, size_t period, float* HWY_RESTRICT sum) {
   const D32 d;
-  for (PeriodicStep s(d, count, period); s.valid(); s.next()) add_to(d, sum + s.place, load(d, x + s.i, s.n));
+  walk(
+      d, count, period, CALOTYPE_STEP { add_to(d, sum + place, load(d, x + i, n)); });
 }
 
 template <typename T>
 void add_squares(const T* HWY_RESTRICT x, size_t count, const PeriodicNorm& norm, float* HWY_RESTRICT sum) {
   const D32 d;
-  for (PeriodicStep s(d, count, norm.period); s.valid(); s.next()) {
-    const auto centred = only_first(d, hn::Sub(load(d, x + s.i, s.n), load(d, norm.mean + s.place)), s.n);
-    store(d, hn::MulAdd(centred, centred, load(d, sum + s.place)), sum + s.place);
-  }
+  const PeriodicNorm c = norm;
+  walk(
+      d, count, c.period, CALOTYPE_STEP {
+        const auto centred = only_first(d, hn::Sub(load(d, x + i, n), load(d, c.mean + place)), n);
+        store(d, hn::MulAdd(centred, centred, load(d, sum + place)), sum + place);
+      });
 }
 
 HWY_INLINE V32 sigmoid(D32 d, V32 h) {
@@ -57,49 +60,48 @@ HWY_INLINE V32 sigmoid(D32 d, V32 h) {
 template <typename T>
 void norm_silu(const T* HWY_RESTRICT x, size_t count, const PeriodicNorm& norm, T* HWY_RESTRICT out) {
   const D32 d;
-  for (PeriodicStep s(d, count, norm.period); s.valid(); s.next()) {
-    const auto centred = hn::Sub(load(d, x + s.i, s.n), load(d, norm.mean + s.place));
-    const auto h = round_to<T>(d, hn::MulAdd(centred, load(d, norm.factor + s.place), load(d, norm.bias + s.place)));
-    store(d, hn::Mul(h, sigmoid(d, h)), out + s.i, s.n);
-  }
+  const PeriodicNorm c = norm;
+  walk(
+      d, count, c.period, CALOTYPE_STEP {
+        const auto centred = hn::Sub(load(d, x + i, n), load(d, c.mean + place));
+        const auto h = round_to<T>(d, hn::MulAdd(centred, load(d, c.factor + place), load(d, c.bias + place)));
+        store(d, hn::Mul(h, sigmoid(d, h)), out + i, n);
+      });
 }
 
-struct CentredAndGradient {
-  V32 centred, d_h;
-};
-
-/// silu′(h) = σ(h) · (1 + h · (1 − σ(h))); zero behind the first n numbers, as the incoming gradient is.
+// silu′(h) = σ(h) · (1 + h · (1 − σ(h))). Behind the end the incoming gradient and hence d_h are zero.
 template <typename T>
-HWY_INLINE CentredAndGradient gradient_of_h(D32 d, const T* x, const T* grad, const PeriodicNorm& norm,
-                                            const PeriodicStep& s) {
+void gradient_sums(const T* HWY_RESTRICT x, const T* HWY_RESTRICT grad, size_t count, const PeriodicNorm& norm,
+                   const PeriodicSums& to, T* HWY_RESTRICT d_h) {
+  const D32 d;
+  const PeriodicNorm c = norm;
+  const PeriodicSums sums = to;
   const auto one = hn::Set(d, 1.0f);
-  const auto centred = hn::Sub(load(d, x + s.i, s.n), load(d, norm.mean + s.place));
-  const auto h = hn::MulAdd(centred, load(d, norm.factor + s.place), load(d, norm.bias + s.place));
-  const auto sigma = sigmoid(d, h);
-  const auto slope = hn::Mul(sigma, hn::MulAdd(h, hn::Sub(one, sigma), one));
-  return {centred, hn::Mul(load(d, grad + s.i, s.n), slope)};
+  walk(
+      d, count, c.period, CALOTYPE_STEP {
+        const auto centred = hn::Sub(load(d, x + i, n), load(d, c.mean + place));
+        const auto h = hn::MulAdd(centred, load(d, c.factor + place), load(d, c.bias + place));
+        const auto sigma = sigmoid(d, h);
+        const auto slope = hn::Mul(sigma, hn::MulAdd(h, hn::Sub(one, sigma), one));
+        const auto g = hn::Mul(load(d, grad + i, n), slope);
+        store(d, g, d_h + i, n);
+        add_to(d, sums.d_bias + place, g);
+        store(d, hn::MulAdd(g, centred, load(d, sums.d_centred + place)), sums.d_centred + place);
+      });
 }
 
 template <typename T>
-void add_sums(const T* HWY_RESTRICT x, const T* HWY_RESTRICT grad, size_t count, const PeriodicNorm& norm,
-              PeriodicSums sums) {
+void input_gradient(const T* HWY_RESTRICT x, size_t count, const PeriodicNorm& norm, const PeriodicLine& line,
+                    T* HWY_RESTRICT d_h) {
   const D32 d;
-  for (PeriodicStep s(d, count, norm.period); s.valid(); s.next()) {
-    const CentredAndGradient g = gradient_of_h(d, x, grad, norm, s);
-    add_to(d, sums.d_bias + s.place, g.d_h);
-    store(d, hn::MulAdd(g.d_h, g.centred, load(d, sums.d_centred + s.place)), sums.d_centred + s.place);
-  }
-}
-
-template <typename T>
-void norm_silu_gradient(const T* HWY_RESTRICT x, const T* HWY_RESTRICT grad, size_t count, const PeriodicNorm& norm,
-                        PeriodicLine line, T* HWY_RESTRICT out) {
-  const D32 d;
-  for (PeriodicStep s(d, count, norm.period); s.valid(); s.next()) {
-    const CentredAndGradient g = gradient_of_h(d, x, grad, norm, s);
-    const auto rest = hn::MulAdd(g.centred, load(d, line.slope + s.place), load(d, line.offset + s.place));
-    store(d, hn::MulAdd(g.d_h, load(d, norm.factor + s.place), rest), out + s.i, s.n);
-  }
+  const PeriodicNorm c = norm;
+  const PeriodicLine l = line;
+  walk(
+      d, count, c.period, CALOTYPE_STEP {
+        const auto centred = hn::Sub(load(d, x + i, n), load(d, c.mean + place));
+        const auto rest = hn::MulAdd(centred, load(d, l.slope + place), load(d, l.offset + place));
+        store(d, hn::MulAdd(load(d, d_h + i, n), load(d, c.factor + place), rest), d_h + i, n);
+      });
 }
 
 void AddF32(const float* x, size_t count, size_t period, float* sum) { add_run(x, count, period, sum); }
@@ -114,19 +116,19 @@ void NormSiluF32(const float* x, size_t count, const PeriodicNorm& norm, float* 
 void NormSiluB16(const uint16_t* x, size_t count, const PeriodicNorm& norm, uint16_t* out) {
   norm_silu(x, count, norm, out);
 }
-void SumsF32(const float* x, const float* grad, size_t count, const PeriodicNorm& norm, PeriodicSums sums) {
-  add_sums(x, grad, count, norm, sums);
+void SumsF32(const float* x, const float* grad, size_t count, const PeriodicNorm& norm, const PeriodicSums& sums,
+             float* d_h) {
+  gradient_sums(x, grad, count, norm, sums, d_h);
 }
-void SumsB16(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm, PeriodicSums sums) {
-  add_sums(x, grad, count, norm, sums);
+void SumsB16(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm, const PeriodicSums& sums,
+             uint16_t* d_h) {
+  gradient_sums(x, grad, count, norm, sums, d_h);
 }
-void GradientF32(const float* x, const float* grad, size_t count, const PeriodicNorm& norm, PeriodicLine line,
-                 float* out) {
-  norm_silu_gradient(x, grad, count, norm, line, out);
+void InputF32(const float* x, size_t count, const PeriodicNorm& norm, const PeriodicLine& line, float* d_h) {
+  input_gradient(x, count, norm, line, d_h);
 }
-void GradientB16(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm, PeriodicLine line,
-                 uint16_t* out) {
-  norm_silu_gradient(x, grad, count, norm, line, out);
+void InputB16(const uint16_t* x, size_t count, const PeriodicNorm& norm, const PeriodicLine& line, uint16_t* d_h) {
+  input_gradient(x, count, norm, line, d_h);
 }
 
 }  // namespace calotype::kernels::HWY_NAMESPACE
@@ -143,8 +145,8 @@ HWY_EXPORT(NormSiluF32);
 HWY_EXPORT(NormSiluB16);
 HWY_EXPORT(SumsF32);
 HWY_EXPORT(SumsB16);
-HWY_EXPORT(GradientF32);
-HWY_EXPORT(GradientB16);
+HWY_EXPORT(InputF32);
+HWY_EXPORT(InputB16);
 
 void add_periodic(const float* x, size_t count, size_t period, float* sum) {
   HWY_DYNAMIC_DISPATCH(AddF32)(x, count, period, sum);
@@ -164,20 +166,21 @@ void norm_silu_run(const float* x, size_t count, const PeriodicNorm& norm, float
 void norm_silu_run(const uint16_t* x, size_t count, const PeriodicNorm& norm, uint16_t* out) {
   HWY_DYNAMIC_DISPATCH(NormSiluB16)(x, count, norm, out);
 }
-void add_norm_silu_sums(const float* x, const float* grad, size_t count, const PeriodicNorm& norm, PeriodicSums sums) {
-  HWY_DYNAMIC_DISPATCH(SumsF32)(x, grad, count, norm, sums);
+void norm_silu_gradient_sums(const float* x, const float* grad, size_t count, const PeriodicNorm& norm,
+                             const PeriodicSums& sums, float* d_h) {
+  HWY_DYNAMIC_DISPATCH(SumsF32)(x, grad, count, norm, sums, d_h);
 }
-void add_norm_silu_sums(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm,
-                        PeriodicSums sums) {
-  HWY_DYNAMIC_DISPATCH(SumsB16)(x, grad, count, norm, sums);
+void norm_silu_gradient_sums(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm,
+                             const PeriodicSums& sums, uint16_t* d_h) {
+  HWY_DYNAMIC_DISPATCH(SumsB16)(x, grad, count, norm, sums, d_h);
 }
-void norm_silu_gradient_run(const float* x, const float* grad, size_t count, const PeriodicNorm& norm,
-                            PeriodicLine line, float* out) {
-  HWY_DYNAMIC_DISPATCH(GradientF32)(x, grad, count, norm, line, out);
+void norm_input_gradient_run(const float* x, size_t count, const PeriodicNorm& norm, const PeriodicLine& line,
+                             float* d_h) {
+  HWY_DYNAMIC_DISPATCH(InputF32)(x, count, norm, line, d_h);
 }
-void norm_silu_gradient_run(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm,
-                            PeriodicLine line, uint16_t* out) {
-  HWY_DYNAMIC_DISPATCH(GradientB16)(x, grad, count, norm, line, out);
+void norm_input_gradient_run(const uint16_t* x, size_t count, const PeriodicNorm& norm, const PeriodicLine& line,
+                             uint16_t* d_h) {
+  HWY_DYNAMIC_DISPATCH(InputB16)(x, count, norm, line, d_h);
 }
 
 }  // namespace calotype::kernels

@@ -31,23 +31,24 @@ void add_periodic_squares(const uint16_t* x, size_t count, const PeriodicNorm& n
 void norm_silu_run(const float* x, size_t count, const PeriodicNorm& norm, float* out);
 void norm_silu_run(const uint16_t* x, size_t count, const PeriodicNorm& norm, uint16_t* out);
 
-/// With d_h = grad · silu′(h): d_bias += d_h, d_centred += d_h · (x − mean).
+/// d_h = grad · silu′(h), d_bias += d_h, d_centred += d_h · (x − mean).
 struct PeriodicSums {
   float* d_bias;
   float* d_centred;
 };
-void add_norm_silu_sums(const float* x, const float* grad, size_t count, const PeriodicNorm& norm, PeriodicSums sums);
-void add_norm_silu_sums(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm,
-                        PeriodicSums sums);
+void norm_silu_gradient_sums(const float* x, const float* grad, size_t count, const PeriodicNorm& norm,
+                             const PeriodicSums& sums, float* d_h);
+void norm_silu_gradient_sums(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm,
+                             const PeriodicSums& sums, uint16_t* d_h);
 
-/// out = d_h · factor + (x − mean) · slope + offset.
+/// d_h becomes d_h · factor + (x − mean) · slope + offset.
 struct PeriodicLine {
   const float* slope;
   const float* offset;
 };
-void norm_silu_gradient_run(const float* x, const float* grad, size_t count, const PeriodicNorm& norm,
-                            PeriodicLine line, float* out);
-void norm_silu_gradient_run(const uint16_t* x, const uint16_t* grad, size_t count, const PeriodicNorm& norm,
-                            PeriodicLine line, uint16_t* out);
+void norm_input_gradient_run(const float* x, size_t count, const PeriodicNorm& norm, const PeriodicLine& line,
+                             float* d_h);
+void norm_input_gradient_run(const uint16_t* x, size_t count, const PeriodicNorm& norm, const PeriodicLine& line,
+                             uint16_t* d_h);
 
 }  // namespace calotype::kernels

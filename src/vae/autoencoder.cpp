@@ -43,8 +43,9 @@ struct Norm : GroupNorm {
     const at::ScalarType dtype = x.scalar_type();
     return at::group_norm(x, groups, weight_C.to(dtype), bias_C.to(dtype), kEpsilon);
   }
-  /// silu(norm(x)), in place where nothing else holds the normalised values.
+  /// silu(norm(x)); tiles normalise by themselves and go on in place, as nothing else holds the normalised values.
   Tensor activated(const Tensor& x, TileStatistics* tiles = nullptr) const {
+    if (!tiles) return kernels::group_norm_silu(x, weight_C, bias_C, groups, kEpsilon);
     Tensor normed = (*this)(x, tiles);
     return at::silu_(normed);
   }

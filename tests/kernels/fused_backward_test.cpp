@@ -201,7 +201,6 @@ struct NormCase {
 
 class GroupNormSilu : public testing::TestWithParam<NormCase> {};
 
-// 3e-5 where the mean is ten deviations away: ATen's own f32 results are as far from f64 there.
 TEST_P(GroupNormSilu, MatchesAten) {
   const NormCase c = GetParam();
   at::manual_seed(13);
@@ -239,7 +238,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(NormCase{at::kFloat, 2, 24, 9, 7, 8, kNhwc}, NormCase{at::kFloat, 1, 96, 41, 53, 32, kNhwc},
                     NormCase{at::kFloat, 2, 6, 5, 3, 3, kNchw}, NormCase{at::kFloat, 1, 4, 210, 190, 2, kNchw},
                     NormCase{at::kBFloat16, 2, 24, 9, 7, 8, kNhwc}, NormCase{at::kBFloat16, 1, 96, 41, 53, 32, kNhwc},
-                    NormCase{at::kBFloat16, 2, 6, 5, 3, 3, kNchw}));
+                    NormCase{at::kBFloat16, 2, 6, 25, 13, 3, kNchw}));
 
 // Adapters train q_scale in f32 below bf16 activations, and modulation may come from f32 layers.
 TEST(FusedBackwardTypes, ParametersMayBeFloatBelowBfloat16) {
