@@ -68,8 +68,8 @@ TrainOptions finished(const Options& o) {
   options.resolutions = parse_resolutions(o.resolution);
   options.recompute = parse_recompute(o.recompute);
   if (options.output.empty() && !options.data.empty()) {
-    const std::string stem = options.data.filename().empty() ? options.data.parent_path().filename().string()
-                                                             : options.data.stem().string();
+    const std::string stem =
+        options.data.filename().empty() ? options.data.parent_path().filename().string() : options.data.stem().string();
     options.output = options.mode == Mode::lora ? stem + ".safetensors" : stem + "-model";
   }
   train::check_options(options);
@@ -77,8 +77,7 @@ TrainOptions finished(const Options& o) {
 }
 
 train::TrainHooks terminal_hooks(bool json_log) {
-  train::TrainHooks hooks{
-      .progress = terminal_progress(), .cancel = &interrupt_token(), .note = print_note, .log = {}};
+  train::TrainHooks hooks{.progress = terminal_progress(), .cancel = &interrupt_token(), .note = print_note, .log = {}};
   if (json_log) hooks.log = [](const json& line) { std::cout << line.dump() << std::endl; };
   return hooks;
 }
@@ -113,8 +112,8 @@ void print_result(const train::TrainResult& result, const TrainOptions& options)
 /// --check-data and --dry-run leave nothing behind.
 class Scratch {
  public:
-  explicit Scratch(TrainOptions& options) : existed_(std::filesystem::exists(train::work_folder(options))),
-                                            folder_(train::work_folder(options)) {}
+  explicit Scratch(TrainOptions& options)
+      : existed_(std::filesystem::exists(train::work_folder(options))), folder_(train::work_folder(options)) {}
   ~Scratch() {
     std::error_code ignored;
     if (!existed_) std::filesystem::remove_all(folder_, ignored);
@@ -145,8 +144,8 @@ void dry_run(const Options& o, TrainOptions options) {
   const train::TrainHooks hooks = terminal_hooks(false);
   const pipeline::ModelBundle bundle = train::training_bundle(o.model.paths, options);
   const train::Dataset dataset = train::training_dataset(options, vae_factor(bundle), hooks);
-  const train::Forecast forecast = train::forecast(
-      bundle, train::split(dataset, options, vae_factor(bundle), hooks), options, runtime);
+  const train::Forecast forecast =
+      train::forecast(bundle, train::split(dataset, options, vae_factor(bundle), hooks), options, runtime);
   if (o.json)
     std::cout << forecast.json().dump() << std::endl;
   else
@@ -188,7 +187,7 @@ void add_learning_options(CLI::App& c, TrainOptions& t) {
   c.add_option("--decay", t.decay, "last part of the run in which cosine or linear falls")->capture_default_str();
   c.add_option("--batch", t.batch, "pictures per step")->capture_default_str();
   c.add_option("--accumulate", t.accumulate, "batches averaged into one step")->capture_default_str();
-  c.add_option("--clip", t.clip, "largest norm of the gradient, 0: no limit")->capture_default_str();
+  c.add_option("--max-grad-norm", t.clip, "largest norm of the gradient, 0: no limit")->capture_default_str();
   c.add_option("--ema", t.ema, "running average that is saved, 0: none")->capture_default_str();
   c.add_option("--seed", t.seed, "of everything random")->capture_default_str();
 }

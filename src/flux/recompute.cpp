@@ -15,11 +15,11 @@ struct Held : torch::CustomClassHolder {
 };
 
 struct Recomputed : autograd::Function<Recomputed> {
-  static autograd::variable_list forward(autograd::AutogradContext* context, const autograd::variable_list& inputs,
+  static autograd::variable_list forward(autograd::AutogradContext* context, const at::TensorList& inputs,
                                          const c10::intrusive_ptr<Held>& held) {
     context->saved_data["piece"] = c10::IValue::make_capsule(held);
-    context->save_for_backward(inputs);
-    return held->piece(inputs);  // not recorded: the engine calls this without gradients
+    context->save_for_backward(inputs.vec());
+    return held->piece(inputs.vec());  // not recorded: the engine calls this without gradients
   }
 
   static autograd::variable_list backward(autograd::AutogradContext* context, const autograd::variable_list& grads) {
@@ -56,7 +56,7 @@ std::vector<at::Tensor> recomputed(const std::vector<at::Tensor>& inputs, const 
   bool any = false;
   for (const at::Tensor& input : recorded) any = any || input.requires_grad();
   if (!any) recorded[0] = recorded[0].detach().set_requires_grad(true);
-  return Recomputed::apply(recorded, held);
+  return Recomputed::apply(at::TensorList(recorded), held);  // of a vector the engine would not see the tensors
 }
 
 }  // namespace calotype::flux

@@ -37,4 +37,8 @@ class AdamW8bit : public Optimizer {
 /// The 256 values of a code, ascending: seven decades, each with twice the values of the one below, evenly spaced.
 std::vector<float> dynamic_code(bool with_sign);
 
+/// How many of 255 ascending `borders` lie below each of `values` (f32, contiguous), into `codes` (u8, contiguous):
+/// what at::bucketize counts.
+void nearest_codes(const at::Tensor& values, const at::Tensor& borders, const at::Tensor& codes);
+
 }  // namespace calotype::train

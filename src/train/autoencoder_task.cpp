@@ -82,9 +82,9 @@ Tensor AutoencoderTask::crops(const std::vector<Example>& examples, at::Generato
 
 Tensor AutoencoderTask::loss_of(const Tensor& picture_B3HW, at::Generator& random) const {
   const int64_t f = vae_->config().factor();
-  const Tensor noise = at::randn({picture_B3HW.size(0), vae_->config().latent_channels, picture_B3HW.size(2) / f,
-                                  picture_B3HW.size(3) / f},
-                                 random, at::kFloat);
+  const Tensor noise = at::randn(
+      {picture_B3HW.size(0), vae_->config().latent_channels, picture_B3HW.size(2) / f, picture_B3HW.size(3) / f},
+      random, at::kFloat);
   return autoencoder_loss(*vae_, picture_B3HW, noise.to(device_)).total();
 }
 

@@ -8,6 +8,7 @@
 #include <new>
 #include <optional>
 #include <set>
+#include <span>
 #include <unordered_map>
 
 #include "base/atomic_file.h"
@@ -161,8 +162,8 @@ void check_candidates(Workplace& work, const base::Progress& report, const base:
   std::erase_if(work.candidates, [&](const Candidate& c) { return work.files[c.file].fault != Fault::none; });
 }
 
-/// Equal bytes: only the first by name is used. Equal looks: a warning. 20,000 pictures are compared in half a second.
-void find_duplicates(Workplace& work) {
+/// Equal bytes: only the first by name is used. Equal looks: a warning. 20,000 pictures are compared in a second.
+void find_duplicates(Workplace& work, const base::CancelToken* cancel) {
   std::unordered_map<std::string, size_t> first;
   for (const Candidate& candidate : work.candidates) {
     const auto [other, unique] = first.emplace(candidate.hash, candidate.file);
@@ -171,13 +172,16 @@ void find_duplicates(Workplace& work) {
                                         fmt::format("the same file as {}", shown(work.files[other->second].name)));
   }
   std::erase_if(work.candidates, [&](const Candidate& c) { return work.files[c.file].fault != Fault::none; });
-  for (size_t i = 0; i < work.candidates.size(); ++i)
-    for (size_t k = 0; k < i; ++k)
-      if (nearly_equal(work.candidates[i].picture.print, work.candidates[k].picture.print)) {
-        work.warnings[work.candidates[i].file].push_back(
-            fmt::format("looks almost like {}", shown(work.files[work.candidates[k].file].name)));
-        break;
-      }
+  for (size_t i = 0; i < work.candidates.size(); ++i) {
+    if (cancel) cancel->throw_if_requested();
+    const auto before = std::span(work.candidates).first(i);
+    const auto other = std::ranges::find_if(before, [&](const Candidate& candidate) {
+      return nearly_equal(work.candidates[i].picture.print, candidate.picture.print);
+    });
+    if (other != before.end())
+      work.warnings[work.candidates[i].file].push_back(
+          fmt::format("looks almost like {}", shown(work.files[other->file].name)));
+  }
 }
 
 /// Captions of the file, the trigger put in; remarks go to the file's warnings. Empty when it cannot be used.
@@ -267,7 +271,7 @@ void refuse_leftovers(Workplace& work) {
     FoundFile& file = work.files[i];
     if (file.fault != Fault::none || used.contains(i)) continue;
     if (file.kind == FileKind::caption)
-      file.refuse(Fault::lone_caption, "no usable picture has this name");
+      file.refuse(Fault::lone_caption, "no usable picture takes its caption from it");
     else
       file.refuse(Fault::lone_mask, "a mask, but no usable picture has this name or it is not used");
   }
@@ -304,7 +308,7 @@ Dataset open_dataset(const DatasetOptions& options, const base::Progress& report
 
   find_candidates(work);
   check_candidates(work, report, cancel);
-  find_duplicates(work);
+  find_duplicates(work, cancel);
   std::vector<Example> examples = make_examples(work);
   refuse_leftovers(work);
   check_usable(work, found.ignored);

@@ -4,9 +4,10 @@
 //   const Dataset data = open_dataset({.data = "photos.zip", .unpack_folder = "run/pictures", .trigger = "TOK"});
 //   const image::RgbImage picture = load_picture(data.examples[0], data.examples[0].buckets[0]);
 //
-// Picture NAME.jpg takes its caption from NAME.txt beside it and its mask (white: learn this) from NAME.mask.png,
-// NAME-masklabel.png or masks/NAME.png. What a file is decides its content; only captions are known by their extension.
-// The check decodes every picture once, on all threads of LibTorch; pictures are not kept. Functions are thread-safe.
+// Picture NAME.jpg takes its caption from NAME.txt or NAME.caption beside it and its mask (white: learn this) from
+// NAME.mask.png, NAME-masklabel.png or masks/NAME.png. What a file is decides its content; only captions are known by
+// their extension. The check decodes every picture once, on all threads of LibTorch; pictures are not kept. Functions
+// are thread-safe.
 #pragma once
 
 #include <cstdint>

@@ -23,22 +23,6 @@ namespace {
 // Noise levels at which held-out pictures are judged: early, middle and late steps of sampling count alike.
 constexpr float kValidationSigmas[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.1f};
 
-/// Takes the adapters away while it lives: what the frozen base says.
-class WithoutAdapters {
- public:
-  explicit WithoutAdapters(const weights::AdapterSlots& slots) : slots_(slots) {
-    for (const auto& [name, slot] : slots_) kept_.push_back(std::exchange(slot->corrections, {}));
-  }
-  ~WithoutAdapters() {
-    auto kept = kept_.begin();
-    for (const auto& [name, slot] : slots_) slot->corrections = std::move(*kept++);
-  }
-
- private:
-  const weights::AdapterSlots& slots_;
-  std::vector<std::vector<weights::LowRank>> kept_;
-};
-
 bool is_word_byte(unsigned char c) { return c == '_' || c >= 0x80 || std::isalnum(c); }
 
 /// The caption with `word`, where it stands alone, exchanged for another.
@@ -200,7 +184,7 @@ Tensor FlowTask::preservation_loss(const Noised& sample, const FlowBatch& batch)
   Noised target = sample;
   {
     const at::NoGradGuard no_grad;
-    const WithoutAdapters off(transformer_->adapter_slots());
+    const adapters::WithoutAdapters off(transformer_->adapter_slots());
     target.velocity_BIC = predict(sample, captions, batch.size).to(at::kFloat);
   }
   return flow_loss(predict(sample, captions, batch.size), target);

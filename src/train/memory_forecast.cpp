@@ -113,7 +113,7 @@ class Probe {
       adapters::attach({.pairs = pairs, .stored = static_cast<int>(pairs.size()), .where = "probe"}, 1.0,
                        model.adapter_slots(), load.device);
     }
-    forward_and_backward(model, config);  // pages are read, kernels are chosen
+    forward_and_backward(model, config);         // pages are read, kernels are chosen
     for (adapters::AdapterPair& pair : pairs) {  // the gradients are counted with the optimiser's state
       pair.down_RI.mutable_grad() = Tensor();
       pair.up_OR.mutable_grad() = Tensor();
@@ -124,9 +124,8 @@ class Probe {
  private:
   void forward_and_backward(const flux::FluxTransformer& model, const flux::TransformerConfig& config) const {
     const auto factor = vae::autoencoder_config(bundle_.part(Component::vae)).factor();
-    const flux::LatentSize size{.channels = config.out_channels / 4,
-                                .height = bucket_.height / factor,
-                                .width = bucket_.width / factor};
+    const flux::LatentSize size{
+        .channels = config.out_channels / 4, .height = bucket_.height / factor, .width = bucket_.width / factor};
     const auto plain = at::TensorOptions().dtype(load_.dtype).device(load_.device);
     const flux::Conditioning cond{
         .text_BTE = at::zeros({options_.batch, t5_tokens(bundle_, options_), config.text_width}, plain),
@@ -208,14 +207,10 @@ std::string Forecast::text() const {
 }
 
 nlohmann::json Forecast::json() const {
-  return {{"training", lines_json(training)},
-          {"preparation", lines_json(preparation)},
-          {"peak_memory_bytes", peak()},
-          {"available_memory_bytes", available},
-          {"seconds_per_step", seconds_per_step},
-          {"seconds", seconds},
-          {"trained_numbers", trained_numbers},
-          {"recompute", recompute}};
+  return {{"training", lines_json(training)},     {"preparation", lines_json(preparation)},
+          {"peak_memory_bytes", peak()},          {"available_memory_bytes", available},
+          {"seconds_per_step", seconds_per_step}, {"seconds", seconds},
+          {"trained_numbers", trained_numbers},   {"recompute", recompute}};
 }
 
 weights::LoadOptions training_load_options(const pipeline::ModelBundle& bundle, const TrainOptions& options,
@@ -239,12 +234,12 @@ bool decide_recompute(const pipeline::ModelBundle& bundle, const TrainData& data
   // What one block keeps for the backward pass, in numbers of the model's width per token: inputs, normed inputs, q, k
   // and v before and after rotation, attention, MLP before and after its activation, f32 copies for the adapters.
   constexpr int64_t kKept = 32;
-  const auto kept = static_cast<uint64_t>(kKept * options.batch * tokens * c.width *
-                                          (c.double_blocks + c.single_blocks)) *
-                    c10::elementSize(compute_type(bundle, runtime));
+  const auto kept =
+      static_cast<uint64_t>(kKept * options.batch * tokens * c.width * (c.double_blocks + c.single_blocks)) *
+      c10::elementSize(compute_type(bundle, runtime));
   const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, bucket);
-  const auto state = static_cast<uint64_t>(static_cast<double>(trained_numbers(bundle, options)) *
-                                           (4 + state_bytes(options)));
+  const auto state =
+      static_cast<uint64_t>(static_cast<double>(trained_numbers(bundle, options)) * (4 + state_bytes(options)));
   const uint64_t weights = options.mode == Mode::full ? 0 : plan.stages.at(1).total();
   return weights + state + kept > plan.available / 10 * 9;
 }
@@ -264,14 +259,16 @@ Forecast forecast(const pipeline::ModelBundle& bundle, const TrainData& data, co
   const Cost one = probe.step(1, 1);
   const Cost more_double = config.double_blocks > 1 ? probe.step(2, 1) : one;
   const Cost more_single = config.single_blocks > 1 ? probe.step(1, 2) : one;
-  const auto grown = [&](auto from, auto to, int blocks) { return std::max<decltype(from)>(0, to - from) * (blocks - 1); };
+  const auto grown = [&](auto from, auto to, int blocks) {
+    return std::max<decltype(from)>(0, to - from) * (blocks - 1);
+  };
   const auto activations = one.bytes + grown(one.bytes, more_double.bytes, config.double_blocks) +
                            grown(one.bytes, more_single.bytes, config.single_blocks);
   const double doubles = grown(one.seconds, more_double.seconds, config.double_blocks),
                singles = grown(one.seconds, more_single.seconds, config.single_blocks);
   out.seconds = {{"double blocks", doubles}, {"single blocks", singles}, {"rest", one.seconds}};
-  out.seconds_per_step = (doubles + singles + one.seconds) * options.accumulate *
-                         (options.preserve.empty() ? 1.0 : 2.3);
+  out.seconds_per_step =
+      (doubles + singles + one.seconds) * options.accumulate * (options.preserve.empty() ? 1.0 : 2.3);
 
   const auto numbers = static_cast<double>(out.trained_numbers);
   const uint64_t prompts = 0;  // cached prompts and latents stay in mapped files

@@ -20,13 +20,14 @@ struct ForecastLine {
 };
 
 struct Forecast {
-  std::vector<ForecastLine> training;      ///< what a step holds
-  std::vector<ForecastLine> preparation;   ///< what encoding prompts and pictures holds, before the transformer is loaded
-  bool recompute = false;                  ///< blocks are computed again in the backward pass
+  std::vector<ForecastLine> training;  ///< what a step holds
+  std::vector<ForecastLine>
+      preparation;         ///< what encoding prompts and pictures holds, before the transformer is loaded
+  bool recompute = false;  ///< blocks are computed again in the backward pass
   int64_t trained_numbers = 0;
-  std::map<std::string, double> seconds;   ///< of a step: "double blocks", "single blocks", "rest"; without optimiser
+  std::map<std::string, double> seconds;  ///< of a step: "double blocks", "single blocks", "rest"; without optimiser
   double seconds_per_step = 0;
-  uint64_t available = 0;                  ///< free now
+  uint64_t available = 0;  ///< free now
   uint64_t peak() const;
   std::string text() const;
   nlohmann::json json() const;

@@ -80,8 +80,9 @@ TrainData split(const Dataset& dataset, const TrainOptions& options, int64_t vae
   // By content: the same pictures are held out when others come or go.
   std::vector<Example> by_hash = dataset.examples;
   std::ranges::sort(by_hash, {}, &Example::hash);
-  const auto held_out = std::min(by_hash.size() - 1, static_cast<size_t>(std::ceil(
-                                                         options.validation_split * static_cast<double>(by_hash.size()))));
+  const auto held_out =
+      std::min(by_hash.size() - 1,
+               static_cast<size_t>(std::ceil(options.validation_split * static_cast<double>(by_hash.size()))));
   TrainData data;
   for (const Example& example : dataset.examples) {
     const bool validates = std::find_if(by_hash.begin(), by_hash.begin() + static_cast<std::ptrdiff_t>(held_out),
@@ -105,8 +106,8 @@ pipeline::ModelBundle training_bundle(const pipeline::ModelPaths& paths, const T
   }
   if (options.mode == Mode::autoencoder) {
     pipeline::ModelBundle bundle = pipeline::open_partial_bundle(from);
-    base::check(bundle.parts.contains(Component::vae), ErrorKind::not_found, "{}: holds no VAE to train; give --vae FILE",
-                from.model.string());
+    base::check(bundle.parts.contains(Component::vae), ErrorKind::not_found,
+                "{}: holds no VAE to train; give --vae FILE", from.model.string());
     return bundle;
   }
   pipeline::ModelBundle bundle = pipeline::open_bundle(from);

@@ -1,6 +1,7 @@
 // A training run from options to result: everything is checked first, then data, model, and the loop.
 //
-//   TrainResult result = train({.model = "FLUX.1-dev"}, {.data = "photos.zip", .trigger = "TOK", .output = "tok.safetensors"},
+//   TrainResult result = train({.model = "FLUX.1-dev"}, {.data = "photos.zip", .trigger = "TOK", .output =
+//   "tok.safetensors"},
 //                              {}, {.progress = terminal_progress(), .cancel = &interrupt_token()});
 //
 // One run at a time in a process, and one process per work folder.
@@ -24,7 +25,8 @@ TrainData split(const Dataset& dataset, const TrainOptions& options, int64_t vae
 /// variant), before any weight is read.
 pipeline::ModelBundle training_bundle(const pipeline::ModelPaths& paths, const TrainOptions& options);
 
-/// Errors: those of the parts; conflict when another process works in the same work folder; canceled after a checkpoint.
+/// Errors: those of the parts; conflict when another process works in the same work folder; canceled after a
+/// checkpoint.
 TrainResult train(const pipeline::ModelPaths& paths, TrainOptions options, const pipeline::RuntimeOptions& runtime,
                   const TrainHooks& hooks);
 

@@ -81,7 +81,7 @@ void check_options(const TrainOptions& o) {
   check_range("decay", o.decay, 0.0, 1.0);
   check_range("batch", o.batch, 1, 4096);
   check_range("accumulate", o.accumulate, 1, 4096);
-  check_range("clip", o.clip, 0.0, 1e6);
+  check_range("max-grad-norm", o.clip, 0.0, 1e6);
   check_range("ema", o.ema, 0.0, 0.999999);
   check_word("timesteps", o.timesteps, {"sigmoid", "flux-shift", "uniform"});
   check_range("guidance", o.guidance, 0.0, 100.0);

@@ -2,8 +2,9 @@
 //
 //   fingerprint(bundle.part(Component::transformer)) == "9f2c…"      // 64 hexadecimal digits
 //
-// Hashes names, shapes, types and samples of every tensor, not all bytes: 24 GB take less than a second. Two models that
-// differ in training differ in nearly every number, so the samples tell them apart; a single changed number may escape.
+// Hashes names, shapes, types and samples of every tensor, not all bytes: 24 GB take less than a second. Two models
+// that differ in training differ in nearly every number, so the samples tell them apart; a single changed number may
+// escape.
 #pragma once
 
 #include <string>

@@ -46,8 +46,7 @@ Tensor& add_to(Tensor& sum, const Tensor& term) { return sum = sum.defined() ? s
 Tensor corrections(const AdapterSlot& slot, const Tensor& x) {
   Tensor whole;
   std::map<int64_t, Tensor> ranges;  // by first row
-  for (const LowRank& c : slot.corrections)
-    add_to(is_whole(c, slot) ? whole : ranges[c.first_row], product(c, x));
+  for (const LowRank& c : slot.corrections) add_to(is_whole(c, slot) ? whole : ranges[c.first_row], product(c, x));
   if (ranges.empty()) return whole;
   std::vector<Tensor> pieces;
   int64_t row = 0;
@@ -68,9 +67,7 @@ Tensor corrections(const AdapterSlot& slot, const Tensor& x) {
 }  // namespace
 
 Linear::Linear(const Scope& scope, LinearShape shape)
-    : device_(scope.options().device),
-      training_(scope.options().training),
-      adapters_(scope.adapter_slot(shape)) {
+    : device_(scope.options().device), training_(scope.options().training), adapters_(scope.adapter_slot(shape)) {
   const LoadOptions& options = scope.options();
   if (options.trained) {
     dense_ = scope.tensor("weight", {shape.out, shape.in});
@@ -84,7 +81,8 @@ Linear::Linear(const Scope& scope, LinearShape shape)
     return;
   }
   // On a GPU weights are unpacked once, when they are loaded: decoding runs on the CPU only.
-  const bool converts = options.plain == LoadOptions::Plain::convert_at_use && !unpacks_in_place(*source, options.dtype);
+  const bool converts =
+      options.plain == LoadOptions::Plain::convert_at_use && !unpacks_in_place(*source, options.dtype);
   const bool at_use = device_.is_cpu() && (is_packed(*source) || converts);
   if (at_use) {
     source_ = std::make_shared<const Source>(*source);
