@@ -14,7 +14,8 @@ namespace {
 
 // Two blocks of f32 scores and what a step makes of them stay in L2 with its operands.
 constexpr int64_t kKeyBlock = 64;
-constexpr int64_t kQueryBlock = 128;
+template <typename T>
+constexpr int64_t kQueryBlock = std::is_same_v<T, float> ? 64 : 128;
 
 // exp(score − this) is zero for every score: the padding query has no probabilities.
 constexpr float kNoProbability = 1e30F;
@@ -46,7 +47,7 @@ class HeadGradient {
         k_(operand_size()),
         v_(operand_size()),
         grad_(operand_size()),
-        q_turned_(turned_size(padded_, width_, kQueryBlock)),
+        q_turned_(turned_size(padded_, width_, kQueryBlock<T>)),
         grad_turned_(q_turned_.size()),
         k_turned_(turned_size(padded_, width_, kKeyBlock)),
         q_right_(kPairs ? operand_size() : 0),
@@ -54,7 +55,7 @@ class HeadGradient {
         k_pairs_(kPairs ? k_turned_.size() : 0),
         log_sum_exp_(padded_),
         delta_(padded_),
-        scores_(kKeyBlock * kQueryBlock),
+        scores_(kKeyBlock * kQueryBlock<T>),
         d_probabilities_(scores_.size()),
         probabilities_(scores_.size()),
         d_scores_(scores_.size()),
@@ -62,23 +63,23 @@ class HeadGradient {
         d_k_(kKeyBlock * width_),
         d_v_(d_k_.size()),
         d_q_turned_(q_turned_.size()),
-        d_q_(kQueryBlock * width_) {}
+        d_q_(kQueryBlock<T> * width_) {}
 
   void operator()(int64_t head) {
     read(head);
     turn();
     for (int64_t key = 0; key < padded_; key += kKeyBlock) {
-      for (int64_t query = 0; query < padded_; query += kQueryBlock) step(key, query);
+      for (int64_t query = 0; query < padded_; query += kQueryBlock<T>) step(key, query);
       const int64_t rows = std::min(kKeyBlock, tokens_ - key), first = head * tokens_ + key;
       write(d_k_, rows, out_.k_BHNK, first);
       write(d_v_, rows, out_.v_BHNK, first);
     }
-    for (int64_t query = 0; query < tokens_; query += kQueryBlock) {
-      const int64_t rows = std::min(kQueryBlock, tokens_ - query);
+    for (int64_t query = 0; query < tokens_; query += kQueryBlock<T>) {
+      const int64_t rows = std::min(kQueryBlock<T>, tokens_ - query);
       transpose(reinterpret_cast<const uint32_t*>(d_q_turned_.data() + query * width_),
                 {.rows = static_cast<size_t>(width_),
                  .columns = static_cast<size_t>(rows),
-                 .ld_in = kQueryBlock,
+                 .ld_in = kQueryBlock<T>,
                  .ld_out = static_cast<size_t>(width_)},
                 reinterpret_cast<uint32_t*>(d_q_.data()));
       write(d_q_, rows, out_.q_BHNK, head * tokens_ + query);
@@ -109,8 +110,8 @@ class HeadGradient {
   }
 
   void turn() {
-    to_turned_right(q_.data(), padded_, width_, kQueryBlock, q_turned_.data());
-    to_turned_right(grad_.data(), padded_, width_, kQueryBlock, grad_turned_.data());
+    to_turned_right(q_.data(), padded_, width_, kQueryBlock<T>, q_turned_.data());
+    to_turned_right(grad_.data(), padded_, width_, kQueryBlock<T>, grad_turned_.data());
     if constexpr (kPairs) {
       to_right(q_.data(), padded_, width_, q_right_.data());
       to_right(grad_.data(), padded_, width_, grad_right_.data());
@@ -125,26 +126,26 @@ class HeadGradient {
   // Rows are keys, columns queries: sᵀ = k·qᵀ, d_pᵀ = v·gradᵀ, d_v += pᵀ·grad, d_k += d_sᵀ·q, d_qᵀ += kᵀ·d_sᵀ. This
   // way d_sᵀ is the only matrix that products need in two orders.
   void step(int64_t key, int64_t query) {
-    const int64_t keys = std::min(kKeyBlock, padded_ - key), queries = std::min(kQueryBlock, padded_ - query);
+    const int64_t keys = std::min(kKeyBlock, padded_ - key), queries = std::min(kQueryBlock<T>, padded_ - query);
     const int64_t k_at = key * width_, q_at = query * width_;
-    multiply(keys, queries, width_, k_.data() + k_at, width_, q_turned_.data() + q_at, kQueryBlock, scores_.data(),
-             kQueryBlock, false);
-    multiply(keys, queries, width_, v_.data() + k_at, width_, grad_turned_.data() + q_at, kQueryBlock,
-             d_probabilities_.data(), kQueryBlock, false);
+    multiply(keys, queries, width_, k_.data() + k_at, width_, q_turned_.data() + q_at, kQueryBlock<T>, scores_.data(),
+             kQueryBlock<T>, false);
+    multiply(keys, queries, width_, v_.data() + k_at, width_, grad_turned_.data() + q_at, kQueryBlock<T>,
+             d_probabilities_.data(), kQueryBlock<T>, false);
     differentiate_softmax(key, query, keys, queries);
     const auto& [grad, q, d_scores] =
         kPairs ? std::tie(grad_right_, q_right_, d_scores_right_) : std::tie(grad_, q_, d_scores_);
-    multiply(keys, width_, queries, probabilities_.data(), kQueryBlock, grad.data() + q_at, width_, d_v_.data(), width_,
+    multiply(keys, width_, queries, probabilities_.data(), kQueryBlock<T>, grad.data() + q_at, width_, d_v_.data(),
+             width_, query > 0);
+    multiply(keys, width_, queries, d_scores_.data(), kQueryBlock<T>, q.data() + q_at, width_, d_k_.data(), width_,
              query > 0);
-    multiply(keys, width_, queries, d_scores_.data(), kQueryBlock, q.data() + q_at, width_, d_k_.data(), width_,
-             query > 0);
-    multiply(width_, queries, keys, k_turned_.data() + k_at, kKeyBlock, d_scores.data(), kQueryBlock,
-             d_q_turned_.data() + q_at, kQueryBlock, key > 0);
+    multiply(width_, queries, keys, k_turned_.data() + k_at, kKeyBlock, d_scores.data(), kQueryBlock<T>,
+             d_q_turned_.data() + q_at, kQueryBlock<T>, key > 0);
   }
 
   void differentiate_softmax(int64_t key, int64_t query, int64_t keys, int64_t queries) {
     for (int64_t i = 0; i < keys; ++i) {
-      const int64_t at = i * kQueryBlock;
+      const int64_t at = i * kQueryBlock<T>;
       if (key + i == tokens_) {  // the padding key
         std::fill_n(probabilities_.data() + at, queries, T(0.0F));
         std::fill_n(d_scores_.data() + at, queries, T(0.0F));
@@ -159,8 +160,8 @@ class HeadGradient {
       }
       if constexpr (kPairs)
         if (i % 2)
-          interleave_row(bits(d_scores_.data() + at - kQueryBlock), bits(d_scores_.data() + at),
-                         static_cast<size_t>(queries), bits(d_scores_right_.data() + at - kQueryBlock));
+          interleave_row(bits(d_scores_.data() + at - kQueryBlock<T>), bits(d_scores_.data() + at),
+                         static_cast<size_t>(queries), bits(d_scores_right_.data() + at - kQueryBlock<T>));
     }
   }
 
