@@ -88,7 +88,8 @@ std::string_view name_of(ArchiveKind kind) {
 
 /// Names become parts of paths in other programs; here they only tell files apart, and still nothing odd passes.
 std::string name_refusal(std::string_view name, const ArchiveLimits& limits) {
-  if (name.empty()) return "has no name";
+  if (name.find_first_not_of("./") == std::string_view::npos && name.find("..") == std::string_view::npos)
+    return "has no name";
   if (name.size() > limits.name_bytes)
     return fmt::format("has a name of {} bytes, at most {} are accepted", name.size(), limits.name_bytes);
   if (name.starts_with('/')) return "has an absolute name";
