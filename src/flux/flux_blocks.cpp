@@ -62,11 +62,11 @@ Streams DoubleBlock::operator()(const Streams& in, const Tensor& vec_BD, const R
                                                       {img_qkv, img_attn.norm.query_norm, img_attn.norm.key_norm}},
                                                      table, head_width);
   probe(path, "q", heads.q_BHNK);
-  const Tensor attended_BND = kernels::attention(heads);
+  const std::vector<Tensor> attended = kernels::attention(heads).split_with_sizes({text, picture}, 1);  // B T D, B I D
 
   Streams out;
-  out.img_BID = gate_residual(in.img_BID, img_m[0].gate, img_attn.proj(attended_BND.narrow(1, text, picture)));
-  out.txt_BTD = gate_residual(in.txt_BTD, txt_m[0].gate, txt_attn.proj(attended_BND.narrow(1, 0, text)));
+  out.img_BID = gate_residual(in.img_BID, img_m[0].gate, img_attn.proj(attended[1]));
+  out.txt_BTD = gate_residual(in.txt_BTD, txt_m[0].gate, txt_attn.proj(attended[0]));
   out.img_BID = gate_residual(out.img_BID, img_m[1].gate, img_mlp(norm_modulate(out.img_BID, img_m[1])));
   out.txt_BTD = gate_residual(out.txt_BTD, txt_m[1].gate, txt_mlp(norm_modulate(out.txt_BTD, txt_m[1])));
   out.txt_BTD = clamp_f16(out.txt_BTD);
@@ -87,10 +87,10 @@ SingleBlock::SingleBlock(const Scope& scope, const TransformerConfig& c)
 Tensor SingleBlock::operator()(const Tensor& x_BND, const Tensor& vec_BD, const RotaryTable& table) const {
   const Modulation m = modulation(vec_BD)[0];
   const Tensor projected = linear1(norm_modulate(x_BND, m));
-  const Tensor qkv = projected.narrow(2, 0, 3 * width);
-  const Tensor mlp = projected.narrow(2, 3 * width, projected.size(2) - 3 * width);
-  const kernels::Heads heads = kernels::qk_norm_rope({{qkv, norm.query_norm, norm.key_norm}}, table, head_width);
-  const Tensor joined = kernels::concat_gelu(kernels::attention(heads), mlp);
+  // A split's gradient is one concatenation; two narrows would cost two full tensors of zeros.
+  const std::vector<Tensor> parts = projected.split_with_sizes({3 * width, projected.size(2) - 3 * width}, 2);
+  const kernels::Heads heads = kernels::qk_norm_rope({{parts[0], norm.query_norm, norm.key_norm}}, table, head_width);
+  const Tensor joined = kernels::concat_gelu(kernels::attention(heads), parts[1]);
   const Tensor out = clamp_f16(gate_residual(x_BND, m.gate, linear2(joined)));
   probe(path, out);
   return out;

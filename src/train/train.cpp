@@ -5,10 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <iterator>
 #include <set>
 
 #include "base/error.h"
+#include "files/tar_writer.h"
 #include "pipeline/memory_plan.h"
 #include "train/autoencoder_task.h"
 #include "train/initial_weights.h"
@@ -23,23 +27,54 @@ using weights::Component;
 namespace {
 
 /// Two processes in one work folder would write each other's checkpoints. The lock goes with the process, however it
-/// ends.
+/// ends; a folder that nothing was put into goes with the run.
 class WorkFolder {
  public:
-  explicit WorkFolder(const fs::path& folder) {
-    fs::create_directories(folder);
-    descriptor_ = ::open((folder / "lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
-    const bool locked = descriptor_ >= 0 && ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
-    base::check(locked, ErrorKind::conflict,
-                "{}: another process is training there; wait for it, or give another --output", folder.string());
+  explicit WorkFolder(fs::path folder) : folder_(std::move(folder)), lock_(folder_ / "lock") {
+    std::error_code error;
+    fs::create_directories(folder_, error);
+    base::check(!error, error == std::errc::no_space_on_device ? ErrorKind::disk_full : ErrorKind::bad_input,
+                "{}: cannot make this folder for checkpoints: {}", folder_.string(), error.message());
+    descriptor_ = ::open(lock_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+    base::check(descriptor_ >= 0, ErrorKind::bad_input, "{}: cannot be written to: {}", folder_.string(),
+                std::strerror(errno));
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+    ::close(descriptor_);
+    base::fail(ErrorKind::conflict, "{}: another process is training there; wait for it, or give another --output",
+               folder_.string());
   }
-  ~WorkFolder() { ::close(descriptor_); }
+  ~WorkFolder() {
+    std::error_code ignored;
+    const auto files = std::distance(fs::directory_iterator(folder_, ignored), fs::directory_iterator());
+    if (files == 1 && fs::remove(lock_, ignored)) fs::remove(folder_, ignored);
+    ::close(descriptor_);
+  }
   WorkFolder(const WorkFolder&) = delete;
   WorkFolder& operator=(const WorkFolder&) = delete;
 
  private:
+  fs::path folder_, lock_;
   int descriptor_ = -1;
 };
+
+/// Removes what a killed process was writing: AtomicFile's and the unpacker's temporary files. Only under the lock.
+void remove_leftovers(const TrainOptions& options) {
+  constexpr std::string_view kRandom = "XXXXXX";
+  const fs::path work = work_folder(options), beside = work.parent_path().empty() ? "." : work.parent_path();
+  const std::string own = options.output.stem().string();
+  std::vector<fs::path> leftovers;
+  for (const fs::path& folder : {beside, work, work / "latents", work / "prompts", work / "pictures"}) {
+    std::error_code missing;
+    for (const auto& entry : fs::directory_iterator(folder, missing)) {
+      const std::string name = entry.path().filename().string();
+      const std::string start = name.substr(0, name.size() - std::min(name.size(), kRandom.size()));
+      if ((start.ends_with(".partial-") || start == "unpacking-") && (folder != beside || name.starts_with(own + ".")))
+        leftovers.push_back(entry.path());
+    }
+  }
+  std::error_code ignored;
+  for (const fs::path& path : leftovers) fs::remove(path, ignored);
+}
 
 DatasetOptions dataset_options(const TrainOptions& options, int64_t vae_factor) {
   const int multiple = static_cast<int>(options.mode == Mode::autoencoder ? vae_factor : 2 * vae_factor);
@@ -54,14 +89,73 @@ DatasetOptions dataset_options(const TrainOptions& options, int64_t vae_factor) 
 }
 
 void forget_earlier_run(const fs::path& folder) {
-  for (const char* part : {"checkpoints", "log.jsonl", "report.html", "previews", "initial"})
-    fs::remove_all(folder / part);
+  for (const char* part : {"checkpoints", "log.jsonl", "report.html", "previews"}) fs::remove_all(folder / part);
+}
+
+/// Previews of the run itself are no pictures to learn from; they are among the data when the output is.
+void leave_out_previews(Dataset& dataset, const TrainOptions& options) {
+  const fs::path previews = fs::weakly_canonical(work_folder(options) / "previews");
+  std::set<std::string> names;
+  std::erase_if(dataset.examples, [&](const Example& example) {
+    const bool preview = fs::weakly_canonical(example.file).parent_path() == previews;
+    if (preview) names.insert(example.name);
+    return preview;
+  });
+  for (FileReport& file : dataset.files)
+    if (names.contains(file.name)) file = {.name = file.name, .reason = "a preview of this run"};
+  base::check(!dataset.examples.empty(), ErrorKind::bad_input, "{}: holds nothing but previews of this run",
+              options.data.string());
+}
+
+/// What a person should know of the data before hours are spent on them.
+std::string data_note(const Dataset& dataset, const TrainOptions& options) {
+  const auto unused = std::ranges::count_if(dataset.files, [](const FileReport& file) { return !file.used; });
+  const auto warned =
+      std::ranges::count_if(dataset.files, [](const FileReport& file) { return !file.warnings.empty(); });
+  std::string out = fmt::format("{} pictures for training", dataset.examples.size());
+  const auto first = std::ranges::find(dataset.files, false, &FileReport::used);
+  if (unused)
+    out += fmt::format("; {} of {} files are not used (first: {}, {})", unused, dataset.files.size(), first->name,
+                       first->reason);
+  if (warned) out += fmt::format("; {} files with warnings", warned);
+  if (unused || warned) out += "; --check-data tells more";
+  const bool masks = std::ranges::any_of(dataset.examples, [](const Example& e) { return !e.mask.empty(); });
+  if (options.masked && !masks) out += "; --masked changes nothing, no picture has a mask";
+  return out;
+}
+
+/// Overwriting a file of the model would cost the model.
+void check_output_is_not_model(const pipeline::ModelPaths& paths, const pipeline::ModelBundle& bundle,
+                               const fs::path& output) {
+  std::vector<fs::path> all = {paths.model, paths.transformer, paths.vae, paths.clip, paths.t5};
+  for (const auto& [component, part] : bundle.parts) all.insert(all.end(), part.files.begin(), part.files.end());
+  std::error_code missing;
+  for (const fs::path& path : all)
+    base::check(!fs::equivalent(path, output, missing), ErrorKind::conflict,
+                "{}: is the model that is to be trained, and would be overwritten; give another --output",
+                output.string());
+}
+
+/// OUTPUT.tar with the members that hosted trainers give theirs (replicate/flux-fine-tuner train.py).
+void write_package(const TrainOptions& options, const TrainData& data) {
+  const std::string top = "output/flux_train_replicate/";
+  const nlohmann::json config = nlohmann::json::parse(settings_text(options));
+  std::string yaml;
+  for (const auto& [key, value] : config.items()) yaml += fmt::format("{}: {}\n", key, value.dump());
+  std::vector<files::TarEntry> entries = {{.name = top + "lora.safetensors", .file = options.output},
+                                          {.name = top + "config.yaml", .bytes = yaml}};
+  for (const Example& example : data.train)
+    entries.push_back({.name = top + "captions/" + fs::path(example.name).stem().string() + ".txt",
+                       .bytes = example.captions.front() + "\n"});
+  files::write_tar(options.output.string() + ".tar", entries);
 }
 
 }  // namespace
 
 Dataset training_dataset(const TrainOptions& options, int64_t vae_factor, const TrainHooks& hooks) {
-  return open_dataset(dataset_options(options, vae_factor), hooks.progress, hooks.cancel);
+  Dataset dataset = open_dataset(dataset_options(options, vae_factor), hooks.progress, hooks.cancel);
+  leave_out_previews(dataset, options);
+  return dataset;
 }
 
 TrainData split(const Dataset& dataset, const TrainOptions& options, int64_t vae_factor, const TrainHooks& hooks) {
@@ -77,6 +171,8 @@ TrainData split(const Dataset& dataset, const TrainOptions& options, int64_t vae
                 options.validation_data.string(), options.data.string());
     return data;
   }
+  base::check(options.validation_split == 0 || dataset.examples.size() > 1, ErrorKind::bad_input,
+              "{}: one picture can be used, and --validation-split needs two at least", options.data.string());
   // By content: the same pictures are held out when others come or go.
   std::vector<Example> by_hash = dataset.examples;
   std::ranges::sort(by_hash, {}, &Example::hash);
@@ -99,10 +195,10 @@ pipeline::ModelBundle training_bundle(const pipeline::ModelPaths& paths, const T
     base::check(options.mode != Mode::lora, ErrorKind::bad_input,
                 "{}: has no weights yet, and adapters correct existing ones; train it with --mode full first",
                 from.model.string());
-    const fs::path initial = work_folder(options) / "initial";
-    from.model = fs::exists(initial / "model_index.json") && !lacks_weights(initial)
-                     ? initial
-                     : with_initial_weights(from.model, initial, options.seed);
+    const fs::path initial = work_folder(options) / "initial", fresh = work_folder(options) / "initial.new";
+    if (options.restart) fs::remove_all(initial);
+    if (!fs::exists(initial)) fs::rename(with_initial_weights(from.model, fresh, options.seed), initial);
+    from.model = initial;
   }
   if (options.mode == Mode::autoencoder) {
     pipeline::ModelBundle bundle = pipeline::open_partial_bundle(from);
@@ -126,11 +222,14 @@ TrainResult train(const pipeline::ModelPaths& paths, TrainOptions options, const
                   const TrainHooks& hooks) {
   check_options(options);
   const WorkFolder lock(work_folder(options));
-  if (options.restart) forget_earlier_run(work_folder(options));
+  remove_leftovers(options);
   const pipeline::ModelBundle bundle = training_bundle(paths, options);
+  check_output_is_not_model(paths, bundle, options.output);
   const int64_t factor = vae::autoencoder_config(bundle.part(Component::vae)).factor();
   const Dataset dataset = training_dataset(options, factor, hooks);
   const TrainData data = split(dataset, options, factor, hooks);
+  if (hooks.note) hooks.note(data_note(dataset, options));
+  if (options.restart) forget_earlier_run(work_folder(options));
   if (options.mode == Mode::autoencoder) {
     AutoencoderTask task(bundle, data, options, runtime);
     return TrainLoop(task, options, hooks).run();
@@ -140,7 +239,9 @@ TrainResult train(const pipeline::ModelPaths& paths, TrainOptions options, const
   options.recompute = decide_recompute(bundle, data, options, runtime);
   FlowTask task(bundle, data, options, training_load_options(bundle, options, runtime, largest_bucket(data)),
                 {.progress = hooks.progress, .cancel = hooks.cancel});
-  return TrainLoop(task, options, hooks).run();
+  const TrainResult result = TrainLoop(task, options, hooks).run();
+  if (options.tar) write_package(options, data);
+  return result;
 }
 
 }  // namespace calotype::train

@@ -76,15 +76,19 @@ struct TrainOptions {
   // Computing
   std::optional<bool> recompute;  ///< blocks are computed again in the backward pass; absent: when memory asks for it
   std::string save_type;          ///< f32, bf16 or f16: numbers in the output; "": f16 for adapters, bf16 for models
-  bool tar = false;               ///< lora: also OUTPUT.tar as other services return it
+  bool tar = false;               ///< lora: also OUTPUT.tar, laid out as hosted trainers return it
   bool restart = false;           ///< forget the checkpoints of an earlier run
 };
 
-/// Errors: bad_input for each field out of range, before anything is loaded.
+/// Errors: bad_input for each field out of range, not_found for data that is not there, conflict for an output folder
+/// that holds something else; all before anything is loaded.
 void check_options(const TrainOptions& options);
 
 double learning_rate_of(const TrainOptions& options);
 double alpha_of(const TrainOptions& options);
+
+/// A file of every trained model's folder: only a folder with it, or an empty one, is replaced by another model.
+constexpr const char* kTrainedMark = "training.json";
 
 /// OUTPUT.train: checkpoints, cached latents and prompts, log, report, previews.
 std::filesystem::path work_folder(const TrainOptions& options);
