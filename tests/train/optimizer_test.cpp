@@ -142,6 +142,17 @@ TEST(AdamW8bit, TablesAreThoseOfBitsandbytes) {
   }
 }
 
+TEST(AdamW8bit, CodesAreThoseOfBucketize) {
+  at::manual_seed(1);
+  const at::Tensor table = at::tensor(dynamic_code(true));
+  const at::Tensor borders = (table.slice(0, 1) + table.slice(0, 0, -1)).div(2);
+  const at::Tensor values = at::cat({at::randn({40'000}) * at::logspace(-8, 0, 40'000), table, borders, -borders,
+                                     at::tensor({0.0F, -0.0F, 1.0F, -1.0F, 2.0F, -2.0F, 1e-30F, -1e-30F})});
+  const at::Tensor codes = at::empty({values.numel()}, at::kByte);
+  nearest_codes(values, borders, codes);
+  EXPECT_TRUE(at::equal(codes.to(at::kLong), at::bucketize(values, borders)));
+}
+
 // A moment within rounding of the border between two codes may get the other one, which moves the number's next updates
 // by up to a few per cent; that happens to about one number in 10⁴ a step.
 TEST(AdamW8bit, MatchesBitsandbytes) {
