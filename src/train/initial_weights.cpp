@@ -2,13 +2,17 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "base/error.h"
 #include "files/shard_index.h"
+#include "files/tensor_file.h"
 #include "flux/flux_transformer.h"
 #include "pipeline/diffusers_config.h"
+#include "pipeline/memory_plan.h"
 #include "text/clip_encoder.h"
 #include "text/t5_encoder.h"
 #include "train/flow_loss.h"
@@ -27,67 +31,96 @@ namespace {
 
 constexpr Component kComponents[] = {Component::transformer, Component::vae, Component::clip, Component::t5};
 
+// Beyond every published model; the product of a model's sizes is checked against memory before anything is made.
+constexpr int64_t kMostLayers = 1000, kMostTokens = 1'000'000, kWidest = 100'000;
+
 /// A configuration that is read for its sizes; every one must be there.
 struct Sizes {
   const json& config;
   std::string where;
 
-  int64_t operator()(const char* key) const {
-    base::check(config.contains(key) && config[key].is_number_integer() && config[key].get<int64_t>() > 0 &&
-                    config[key].get<int64_t>() < 1'000'000,
-                ErrorKind::corrupt_file, "{}: {} is {}, expected a size", where, key,
-                config.contains(key) ? config[key].dump() : "missing");
-    return config[key].get<int64_t>();
+  template <typename T>
+  T value(const char* key, const T& fallback) const {
+    try {
+      return config.value(key, fallback);
+    } catch (const json::exception&) {
+      base::fail(ErrorKind::corrupt_file, "{}: {} is {}, expected something like {}", where, key,
+                 base::printable(config[key].dump()), json(fallback).dump());
+    }
+  }
+
+  int64_t operator()(const char* key, int64_t most = kWidest) const {
+    const json found = config.contains(key) ? config[key] : json();
+    base::check(found.is_number_integer() && found > 0 && found <= most, ErrorKind::corrupt_file,
+                "{}: {} is {}, expected a size of 1 to {}", where, key,
+                config.contains(key) ? base::printable(found.dump()) : "missing", most);
+    return found.get<int64_t>();
+  }
+  int layers(const char* key) const { return static_cast<int>((*this)(key, kMostLayers)); }
+
+  void check(bool fits, std::string_view what) const {
+    base::check(fits, ErrorKind::corrupt_file, "{}: its sizes contradict each other, expected {}", where, what);
   }
 };
 
 flux::TransformerConfig transformer_sizes(const Sizes& size) {
   flux::TransformerConfig c;
-  c.head_width = size("attention_head_dim");
-  c.width = c.head_width * size("num_attention_heads");
+  c.head_width = size("attention_head_dim", 512);
+  c.width = c.head_width * size("num_attention_heads", kWidest / c.head_width);
   c.mlp_width = 4 * c.width;
   c.in_channels = c.out_channels = size("in_channels");
   c.text_width = size("joint_attention_dim");
   c.pooled_width = size("pooled_projection_dim");
-  c.double_blocks = static_cast<int>(size("num_layers"));
-  c.single_blocks = static_cast<int>(size("num_single_layers"));
-  c.guidance = size.config.value("guidance_embeds", false);
-  c.axes = size.config.value("axes_dims_rope", flux::default_axes(c.head_width));
+  c.double_blocks = size.layers("num_layers");
+  c.single_blocks = size.layers("num_single_layers");
+  c.guidance = size.value("guidance_embeds", false);
+  c.axes = size.value("axes_dims_rope", flux::default_axes(c.head_width));
+  const bool even = std::ranges::all_of(c.axes, [](int64_t axis) { return axis >= 0 && axis % 2 == 0; });
+  size.check(c.head_width % 2 == 0, "an even attention_head_dim");
+  size.check(c.axes.size() == 3 && even && std::accumulate(c.axes.begin(), c.axes.end(), 0.0) == c.head_width,
+             "axes_dims_rope to be three even numbers with the sum attention_head_dim");
+  size.check(c.in_channels % 4 == 0, "in_channels to be a multiple of 4");
   return c;
 }
 
 vae::AutoencoderConfig vae_sizes(const Sizes& size) {
   vae::AutoencoderConfig c;
-  c.encoder_channels = c.decoder_channels = size.config.value("block_out_channels", std::vector<int64_t>{});
-  base::check(!c.encoder_channels.empty(), ErrorKind::corrupt_file, "{}: block_out_channels is missing", size.where);
+  c.encoder_channels = c.decoder_channels = size.value("block_out_channels", std::vector<int64_t>{});
   c.latent_channels = size("latent_channels");
-  c.encoder_blocks = static_cast<int>(size("layers_per_block"));
+  c.encoder_blocks = size.layers("layers_per_block");
   c.decoder_blocks = c.encoder_blocks + 1;
   c.groups = size("norm_num_groups");
+  const auto& channels = c.encoder_channels;
+  size.check(!channels.empty() && channels.size() <= 8 &&
+                 std::ranges::all_of(
+                     channels, [&](int64_t count) { return count > 0 && count <= kWidest && count % c.groups == 0; }),
+             "block_out_channels to be 1 to 8 multiples of norm_num_groups");
   return c;
 }
 
 text::ClipConfig clip_sizes(const Sizes& size) {
   text::ClipConfig c;
-  c.vocabulary = size("vocab_size");
+  c.vocabulary = size("vocab_size", kMostTokens);
   c.positions = size("max_position_embeddings");
   c.width = size("hidden_size");
   c.mlp_width = size("intermediate_size");
   c.heads = size("num_attention_heads");
-  c.layers = static_cast<int>(size("num_hidden_layers"));
+  c.layers = size.layers("num_hidden_layers");
+  size.check(c.width % c.heads == 0, "hidden_size to be a multiple of num_attention_heads");
   return c;
 }
 
 text::T5Config t5_sizes(const Sizes& size) {
   text::T5Config c;
-  c.vocabulary = size("vocab_size");
+  c.vocabulary = size("vocab_size", kMostTokens);
   c.width = size("d_model");
   c.heads = size("num_heads");
-  c.inner_width = c.heads * size("d_kv");
+  c.inner_width = c.heads * size("d_kv", kWidest / c.heads);
   c.mlp_width = size("d_ff");
   c.buckets = size("relative_attention_num_buckets");
-  c.layers = static_cast<int>(size("num_layers"));
-  c.gated = size.config.value("feed_forward_proj", std::string("gated-gelu")).starts_with("gated");
+  c.layers = size.layers("num_layers");
+  const bool gated = size.value("feed_forward_proj", std::string("gated-gelu")).starts_with("gated");
+  c.gated = size.value("is_gated_act", gated);
   return c;
 }
 
@@ -103,7 +136,20 @@ Shapes shapes_of(Component component, const Sizes& size) {
     case Component::clip: text::ClipEncoder(clip_sizes(size), scope); break;
     case Component::t5: text::T5Encoder(t5_sizes(size), scope); break;
   }
-  return scope.asked();
+  Shapes shapes = scope.asked();
+  for (auto& [name, shape] : shapes)
+    if (name.find(".attn_1.") != std::string::npos && shape.size() == 4) shape.resize(2);  // matrices in diffusers' VAE
+  return shapes;
+}
+
+/// A part is made in memory before it is written.
+void check_memory(const Shapes& shapes, const std::string& where) {
+  double numbers = 0;  // within the limits of the sizes no single tensor is beyond 64 bits, but their sum may be
+  for (const auto& [name, shape] : shapes) numbers += static_cast<double>(*files::element_count(shape));
+  const uint64_t available = pipeline::available_memory(at::kCPU);
+  base::check(4 * numbers < static_cast<double>(available), ErrorKind::out_of_memory,
+              "{}: describes {:.0f} million numbers, which take {:.0f} GB while {} are free; choose smaller sizes",
+              where, numbers / 1e6, 4 * numbers / 1e9, pipeline::bytes_text(available));
 }
 
 bool begins_at_zero(const std::string& name) {
@@ -125,6 +171,13 @@ at::Tensor initial(const std::string& name, const std::vector<int64_t>& shape, a
   return value.uniform_(-bound, bound, random);
 }
 
+/// T5 does not divide its scores by the root of the head width: its queries begin that much smaller.
+double query_scale(const std::string& name, const Shapes& shapes) {
+  if (!name.ends_with(".SelfAttention.q.weight")) return 1;
+  const int64_t heads = shapes.at("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight").at(1);
+  return 1 / std::sqrt(static_cast<double>(shapes.at(name).at(0) / heads));
+}
+
 bool lacks_weights(const fs::path& model, Component component) {
   const fs::path folder = model / pipeline::diffusers_folder(component);
   if (!fs::exists(folder / "config.json")) return false;
@@ -143,17 +196,22 @@ bool lacks_weights(const fs::path& model) {
 }
 
 fs::path with_initial_weights(const fs::path& model, const fs::path& target, uint64_t seed) {
+  std::map<Component, Shapes> missing;
+  for (const Component component : kComponents) {
+    if (!lacks_weights(model, component)) continue;
+    const fs::path file = model / pipeline::diffusers_folder(component) / "config.json";
+    const json config = files::read_json_object(file);
+    missing[component] = shapes_of(component, {config, file.string()});
+    check_memory(missing[component], file.string());
+  }
   fs::remove_all(target);
   link_copy(model, target);
-  for (const Component component : kComponents) {
-    if (!lacks_weights(target, component)) continue;
-    const fs::path folder = target / pipeline::diffusers_folder(component);
-    const json config = files::read_json_object(folder / "config.json");
+  for (const auto& [component, shapes] : missing) {
     at::Generator random = generator(seed, Stream::initial, static_cast<uint64_t>(component));
     std::map<std::string, at::Tensor> tensors;
-    for (const auto& [name, shape] : shapes_of(component, {config, (folder / "config.json").string()}))
-      tensors[name] = initial(name, shape, random);
-    weights::write_tensors(folder / "initial.safetensors", tensors);
+    for (const auto& [name, shape] : shapes)
+      tensors[name] = initial(name, shape, random).mul_(query_scale(name, shapes));
+    weights::write_tensors(target / pipeline::diffusers_folder(component) / "initial.safetensors", tensors);
   }
   return target;
 }
