@@ -1,5 +1,8 @@
 #include <CLI/CLI.hpp>
 
+#include <unistd.h>
+
+#include <charconv>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -62,14 +65,20 @@ std::optional<bool> parse_recompute(const std::string& text) {
   return text == "auto" ? std::nullopt : std::optional<bool>(text == "on");
 }
 
+/// "photos/" → "photos", as names are derived from it; "/" and "" stay.
+std::filesystem::path without_slash(const std::filesystem::path& path) {
+  return path.has_filename() || path.parent_path() == path ? path : path.parent_path();
+}
+
 TrainOptions finished(const Options& o) {
   TrainOptions options = o.train;
   options.mode = parse_mode(o);
   options.resolutions = parse_resolutions(o.resolution);
   options.recompute = parse_recompute(o.recompute);
+  options.data = without_slash(options.data);
+  options.output = without_slash(options.output);
   if (options.output.empty() && !options.data.empty()) {
-    const std::string stem =
-        options.data.filename().empty() ? options.data.parent_path().filename().string() : options.data.stem().string();
+    const std::string stem = without_slash(std::filesystem::absolute(options.data).lexically_normal()).stem().string();
     options.output = options.mode == Mode::lora ? stem + ".safetensors" : stem + "-model";
   }
   train::check_options(options);
@@ -87,7 +96,8 @@ int64_t vae_factor(const pipeline::ModelBundle& bundle) {
 }
 
 json result_json(const train::TrainResult& result) {
-  json out = {{"output", result.output.string()},
+  const auto path_text = [](const std::filesystem::path& path) { return base::printable(path.string(), 4096); };
+  json out = {{"output", path_text(result.output)},
               {"steps", result.steps},
               {"skipped_steps", result.skipped},
               {"loss", result.loss},
@@ -96,7 +106,7 @@ json result_json(const train::TrainResult& result) {
   if (result.base_validation) out["base_validation_loss"] = *result.base_validation;
   if (result.validation) out["validation_loss"] = *result.validation;
   if (result.best_validation) out["best_validation_loss"] = *result.best_validation;
-  if (result.best_step) out.update({{"best_step", result.best_step}, {"best", result.best.string()}});
+  if (result.best_step) out.update({{"best_step", result.best_step}, {"best", path_text(result.best)}});
   return out;
 }
 
@@ -109,18 +119,22 @@ void print_result(const train::TrainResult& result, const TrainOptions& options)
   fmt::print("curves and previews: {}\n", (train::work_folder(options) / "report.html").string());
 }
 
-/// --check-data and --dry-run leave nothing behind.
+/// --check-data and --dry-run leave nothing behind, and touch no run of the same output: they have a work folder of
+/// their own.
 class Scratch {
  public:
-  explicit Scratch(TrainOptions& options)
-      : existed_(std::filesystem::exists(train::work_folder(options))), folder_(train::work_folder(options)) {}
+  explicit Scratch(TrainOptions& options) {
+    options.output += fmt::format(".check-{}", ::getpid());
+    folder_ = train::work_folder(options);
+  }
   ~Scratch() {
     std::error_code ignored;
-    if (!existed_) std::filesystem::remove_all(folder_, ignored);
+    std::filesystem::remove_all(folder_, ignored);
   }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
 
  private:
-  bool existed_;
   std::filesystem::path folder_;
 };
 
@@ -168,6 +182,14 @@ void run(const Options& o) {
     print_result(result, options);
 }
 
+/// CLI11's own conversion would wrap −1 and round 1e20.
+std::string whole_seed(const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size()) return "";
+  return fmt::format("{} is not a whole number from 0 to 18446744073709551615", base::printable(text));
+}
+
 void add_learning_options(CLI::App& c, TrainOptions& t) {
   c.add_option("--steps", t.steps, "optimiser steps")->capture_default_str();
   c.add_option("--rank", t.rank, "of the adapters")->capture_default_str();
@@ -189,7 +211,7 @@ void add_learning_options(CLI::App& c, TrainOptions& t) {
   c.add_option("--accumulate", t.accumulate, "batches averaged into one step")->capture_default_str();
   c.add_option("--max-grad-norm", t.clip, "largest norm of the gradient, 0: no limit")->capture_default_str();
   c.add_option("--ema", t.ema, "running average that is saved, 0: none")->capture_default_str();
-  c.add_option("--seed", t.seed, "of everything random")->capture_default_str();
+  c.add_option("--seed", t.seed, "of everything random")->capture_default_str()->check(whole_seed);
 }
 
 void add_objective_options(CLI::App& c, TrainOptions& t) {

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <regex>
 
 #include "adapters/lora_apply.h"
@@ -29,6 +30,16 @@ std::string without_ending(const std::string& name) { return name.substr(0, name
 
 bool is_block(const std::string& name) {
   return name.starts_with("double_blocks.") || name.starts_with("single_blocks.");
+}
+
+bool fits(const Tensor& values, double largest) { return values.abs().max().item<double>() <= largest; }
+
+/// f16 unless it was left to us and a number is too large for it, as in adapters that diverged.
+bool needs_f32(const std::vector<AdapterPair>& pairs, const TrainOptions& options) {
+  constexpr double kLargestHalf = 65504;
+  return options.save_type.empty() && std::ranges::any_of(pairs, [](const AdapterPair& pair) {
+           return !fits(pair.down_RI, kLargestHalf) || !fits(pair.up_OR, kLargestHalf);
+         });
 }
 
 at::ScalarType save_type(const TrainOptions& options) {
@@ -124,7 +135,8 @@ Parameter trained_weight(const std::string& name, const at::Tensor& value) {
 
 void save_adapter(const fs::path& path, const std::vector<AdapterPair>& pairs, const pipeline::ModelBundle& bundle,
                   const TrainOptions& options, const json& about) {
-  adapters::write_adapter(path, pairs, adapter_metadata(bundle, options, about), save_type(options));
+  adapters::write_adapter(path, pairs, adapter_metadata(bundle, options, about),
+                          needs_f32(pairs, options) ? at::kFloat : save_type(options));
 }
 
 void link_copy(const fs::path& from, const fs::path& to) {
@@ -206,7 +218,7 @@ void save_model(const fs::path& folder, const TrainedParts& parts, const pipelin
     pipeline::convert(staging, fresh, {.layout = pipeline::Layout::diffusers});
     fs::remove_all(staging);
   }
-  base::write_file(fresh / "training.json", about.dump(2) + "\n");
+  base::write_file(fresh / kTrainedMark, about.dump(2) + "\n");
   replace_folder(fresh, folder);
 }
 

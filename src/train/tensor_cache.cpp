@@ -44,6 +44,13 @@ TensorCache::TensorCache(fs::path folder) : folder_(std::move(folder)) {
   }
 }
 
+TensorCache::~TensorCache() {
+  try {
+    flush();
+  } catch (const std::exception&) {  // what is lost is computed again
+  }
+}
+
 void TensorCache::open_shard(const fs::path& file) {
   for (const files::StoredTensor& stored : files::open_tensor_file(file).tensors) {
     const size_t dot = stored.name.rfind('.');

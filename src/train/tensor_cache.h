@@ -22,6 +22,10 @@ class TensorCache {
  public:
   /// Opens what the folder holds; a damaged shard is deleted and its entries are missing again.
   explicit TensorCache(std::filesystem::path folder);
+  /// Writes what was put, so that Ctrl-C and errors lose nothing; a full disk loses it.
+  ~TensorCache();
+  TensorCache(const TensorCache&) = delete;
+  TensorCache& operator=(const TensorCache&) = delete;
 
   bool has(const std::string& key) const { return entries_.contains(key); }
   /// f32, bf16, f16 or i64; readable after flush().

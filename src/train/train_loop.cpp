@@ -59,6 +59,23 @@ void put_under(std::map<std::string, at::Tensor>& all, const std::string& prefix
   for (const auto& [name, tensor] : tensors) all[prefix + name] = tensor;
 }
 
+/// JSON has no NaN.
+json number(double value) { return std::isfinite(value) ? json(value) : json(); }
+
+/// "rank 4 (was 16), trigger "X" (was "TOK")".
+std::string differences(const json& was, const json& now) {
+  std::string out;
+  const auto add = [&](const std::string& name) {
+    const json before = was.value(name, json()), after = now.value(name, json());
+    if (before != after)
+      out += fmt::format("{}{} {} (was {})", out.empty() ? "" : ", ", name, after.dump(), before.dump());
+  };
+  json both = was;
+  both.update(now);
+  for (const auto& item : both.items()) add(item.key());
+  return out;
+}
+
 }  // namespace
 
 TrainLoop::TrainLoop(TrainTask& task, const TrainOptions& options, TrainHooks hooks)
@@ -123,13 +140,36 @@ void TrainLoop::guard_finite(double loss, double norm) {
     return;
   }
   ++result_.skipped;
-  note(fmt::format("step {}: loss {} and gradient {} are not finite; the step was skipped", step_, loss, norm));
-  if (++non_finite_in_a_row_ < kNonFiniteLimit) return;
+  note(fmt::format("step {}: loss {} and gradient {} are not finite; the step was skipped", step_, std::abs(loss),
+                   std::abs(norm)));  // abs: nobody wants to read "-nan"
+  if (++non_finite_in_a_row_ == kNonFiniteLimit) stop_at_finite_state();
+}
+
+/// An update can overflow although loss and gradient were finite: in that one the steps after it find their cause.
+bool TrainLoop::finite() const {
+  const at::NoGradGuard no_grad;
+  const auto whole = [](const at::Tensor& value) { return value.isfinite().all().item<bool>(); };
+  return std::ranges::all_of(task_.parameters(), [&](const Parameter& p) { return whole(p.value); }) &&
+         (!average_ || std::ranges::all_of(average_->state(), [&](const auto& entry) { return whole(entry.second); }));
+}
+
+void TrainLoop::stop_at_finite_state() {
+  const int64_t stopped = step_;
+  int64_t last = step_ - kNonFiniteLimit;
+  if (!finite()) {
+    const auto found = checkpoints_.load([this](std::string_view text) { note(std::string(text)); });
+    base::check(found.has_value(), ErrorKind::internal,
+                "step {}: {} steps in a row had no finite loss or gradient, the weights overflowed, and no checkpoint "
+                "is older; nothing was saved. Lower --lr (it is {})",
+                stopped, kNonFiniteLimit, learning_rate_of(options_));
+    take_up(*found);
+    last = step_;
+  }
   save_output(options_.output);
   base::fail(ErrorKind::internal,
              "step {}: {} steps in a row had no finite loss or gradient; training stopped. {} holds what was learned "
-             "before them. Lower --lr (it is {}), or try --dtype f32, and give --restart",
-             step_, kNonFiniteLimit, options_.output.string(), learning_rate_of(options_));
+             "up to step {}. Lower --lr (it is {}), or try --dtype f32, and give --restart",
+             stopped, kNonFiniteLimit, options_.output.string(), last, learning_rate_of(options_));
 }
 
 void TrainLoop::record(double loss, double norm, double rate) {
@@ -142,7 +182,6 @@ void TrainLoop::record(double loss, double norm, double rate) {
   if (std::isfinite(loss))
     result_.loss =
         step_ <= 1 ? loss : result_.loss + (loss - result_.loss) / std::min<double>(50, static_cast<double>(step_));
-  const auto number = [](double value) { return std::isfinite(value) ? json(value) : json(); };
   const json line = {
       {"step", step_},      {"loss", number(loss)},
       {"lr", rate},         {"grad_norm", number(norm)},
@@ -162,9 +201,10 @@ void TrainLoop::validate() {
     loss = task_.validation_loss();
   }
   if (!loss) return;
-  const json line = {{"step", step_}, {"validation_loss", *loss}};
+  const json line = {{"step", step_}, {"validation_loss", number(*loss)}};
   log_.append(line);
   if (hooks_.log) hooks_.log(line);
+  if (!std::isfinite(*loss)) return;
   if (step_ == 0) result_.base_validation = *loss;
   result_.validation = *loss;
   if (step_ == 0 || (result_.best_validation && *loss >= *result_.best_validation)) {
@@ -206,6 +246,7 @@ json TrainLoop::about() const {
 }
 
 void TrainLoop::save_checkpoint() {
+  if (!finite()) return note(fmt::format("step {}: the weights are not finite; no checkpoint was written", step_));
   Checkpoint checkpoint{.step = step_};
   std::map<std::string, at::Tensor> values;
   for (const Parameter& p : task_.parameters()) values[p.name] = p.value.detach();
@@ -225,16 +266,29 @@ void TrainLoop::resume() {
     log_.begin(0);
     return;
   }
-  const std::string settings = found->state.value("settings", ""), now = settings_text(options_);
-  base::check(settings == now, ErrorKind::conflict,
-              "{}: holds a run with other settings ({}, now {}); give the same ones to continue it, --restart to begin "
-              "anew, or another --output",
-              work_folder(options_).string(), json::diff(json::parse(settings), json::parse(now)).dump(), now);
-  base::check(found->state.value("identity", "") == task_.identity(), ErrorKind::conflict,
+  check_settings(*found);
+  take_up(*found);
+  log_.begin(step_);
+  note(step_ <= options_.steps ? fmt::format("going on after step {} of {}", step_, options_.steps)
+                               : fmt::format("{} steps were done before, more than the {} of --steps; give --restart "
+                                             "to begin anew",
+                                             step_, options_.steps));
+}
+
+void TrainLoop::check_settings(const Checkpoint& found) const {
+  const std::string was = found.state.value("settings", "{}"), now = settings_text(options_);
+  base::check(was == now, ErrorKind::conflict,
+              "{}: holds a run with other settings: {}; give the same ones to continue it, --restart to begin anew, or "
+              "another --output",
+              work_folder(options_).string(), differences(json::parse(was), json::parse(now)));
+  base::check(found.state.value("identity", "") == task_.identity(), ErrorKind::conflict,
               "{}: holds a run on another model or other pictures; give --restart to begin anew, or another --output",
               work_folder(options_).string());
+}
+
+void TrainLoop::take_up(const Checkpoint& found) {
   const at::NoGradGuard no_grad;
-  const auto values = under(found->tensors, "value/");
+  const auto values = under(found.tensors, "value/");
   for (const Parameter& p : task_.parameters()) {
     const auto value = values.find(p.name);
     base::check(value != values.end() && value->second.sizes() == p.value.sizes(), ErrorKind::conflict,
@@ -242,23 +296,21 @@ void TrainLoop::resume() {
                 p.name);
     p.value.copy_(value->second);
   }
-  optimizer_->load(under(found->tensors, "optimizer/"));
-  if (average_) average_->load(under(found->tensors, "average/"));
-  step_ = found->step;
-  non_finite_in_a_row_ = found->state.value("non_finite_in_a_row", 0);
-  const json about = found->state.value("about", json::object());
+  optimizer_->load(under(found.tensors, "optimizer/"));
+  if (average_) average_->load(under(found.tensors, "average/"));
+  step_ = found.step;
+  non_finite_in_a_row_ = found.state.value("non_finite_in_a_row", 0);
+  const json about = found.state.value("about", json::object());
   result_.skipped = about.value("skipped_steps", int64_t{0});
   result_.loss = about.value("loss", 0.0);
   result_.best_step = about.value("best_step", int64_t{0});
-  const auto number = [&](const char* key) {
+  const auto loss = [&](const char* key) {
     return about.contains(key) ? std::optional<double>(about[key].get<double>()) : std::nullopt;
   };
-  result_.base_validation = number("base_validation_loss");
-  result_.validation = number("validation_loss");
-  result_.best_validation = number("best_validation_loss");
+  result_.base_validation = loss("base_validation_loss");
+  result_.validation = loss("validation_loss");
+  result_.best_validation = loss("best_validation_loss");
   if (result_.best_step) result_.best = best_path(options_.output);
-  log_.begin(step_);
-  note(fmt::format("going on after step {} of {}", step_, options_.steps));
 }
 
 void TrainLoop::note(const std::string& text) const {

@@ -45,13 +45,18 @@ class TrainLoop {
   TrainLoop(TrainTask& task, const TrainOptions& options, TrainHooks hooks);
 
   /// Errors: canceled after a checkpoint was written; internal when ten steps in a row have no finite loss or gradient
-  /// (the last finite state is saved first); conflict when the work folder holds a run with other settings.
+  /// (the last finite state is saved first, if there is one); conflict when the work folder holds a run with other
+  /// settings.
   TrainResult run();
 
  private:
   void resume();
+  void check_settings(const Checkpoint& found) const;
+  void take_up(const Checkpoint& found);
   void one_step();
   void guard_finite(double loss, double norm);
+  bool finite() const;
+  [[noreturn]] void stop_at_finite_state();
   void record(double loss, double norm, double rate);
   void validate();
   void show_previews();

@@ -44,17 +44,35 @@ void check_layers(const std::string& pattern) {
   }
 }
 
+/// Paths that are too long or may not be looked at are an error here, not an exception of another type.
+void check_exists(const fs::path& path) {
+  std::error_code error;
+  const bool found = fs::exists(path, error);
+  base::check(!error, ErrorKind::bad_input, "{}: cannot be looked at: {}", path.string(), error.message());
+  base::check(found, ErrorKind::not_found, "{}: no such file or folder", path.string());
+}
+
+/// Saving a model replaces its folder: what else lies there would be lost.
+void check_output_folder(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder, error)) return;
+  base::check(fs::is_directory(folder, error), ErrorKind::bad_input, "{}: is a file, --output must name a folder",
+              folder.string());
+  base::check(fs::is_empty(folder, error) || fs::exists(folder / kTrainedMark, error), ErrorKind::conflict,
+              "{}: holds other files, which a trained model would replace; let --output name a new folder",
+              folder.string());
+}
+
 void check_output(const TrainOptions& o) {
   base::check(!o.output.empty(), ErrorKind::bad_input, "no output; name it with --output");
+  base::check(o.output.has_filename(), ErrorKind::bad_input, "{}: ends in a slash, --output must name what to write",
+              o.output.string());
   const fs::path parent = o.output.has_parent_path() ? o.output.parent_path() : fs::path(".");
-  base::check(fs::is_directory(parent), ErrorKind::not_found, "{}: the folder {} does not exist", o.output.string(),
-              parent.string());
-  if (o.mode != Mode::lora) {
-    base::check(!fs::is_regular_file(o.output), ErrorKind::bad_input, "{}: is a file, --output must name a folder",
-                o.output.string());
-    return;
-  }
-  base::check(!fs::is_directory(o.output), ErrorKind::bad_input, "{}: is a folder, --output must name a file",
+  std::error_code error;
+  base::check(fs::is_directory(parent, error), ErrorKind::not_found, "{}: the folder {} does not exist",
+              o.output.string(), parent.string());
+  if (o.mode != Mode::lora) return check_output_folder(o.output);
+  base::check(!fs::is_directory(o.output, error), ErrorKind::bad_input, "{}: is a folder, --output must name a file",
               o.output.string());
   base::check(o.output.extension() == ".safetensors", ErrorKind::bad_input,
               "{}: adapters are safetensors files; let --output end in .safetensors", o.output.string());
@@ -63,7 +81,7 @@ void check_output(const TrainOptions& o) {
 }  // namespace
 
 void check_options(const TrainOptions& o) {
-  base::check(fs::exists(o.data), ErrorKind::not_found, "{}: no such file or folder", o.data.string());
+  check_exists(o.data);
   check_output(o);
   check_range("steps", o.steps, 1, 10'000'000);
   check_range("rank", o.rank, 1, 1024);
@@ -98,6 +116,7 @@ void check_options(const TrainOptions& o) {
   check_range("sample-every", o.sample_every, 1, 1'000'000);
   check_range("sample-side", o.sample_side, 0, 4096);
   check_word("save-type", o.save_type, {"", "f32", "bf16", "f16"});
+  check_text("layers", o.layers);
   check_text("trigger", o.trigger);
   check_text("preserve", o.preserve);
   check_text("caption", o.default_caption);
@@ -107,8 +126,7 @@ void check_options(const TrainOptions& o) {
   base::check(o.preserve.empty() || o.mode == Mode::lora, ErrorKind::bad_input,
               "--preserve compares with the frozen base, which only --mode lora keeps");
   base::check(!o.text_encoders || o.mode == Mode::full, ErrorKind::bad_input, "--text-encoders needs --mode full");
-  base::check(o.validation_data.empty() || fs::exists(o.validation_data), ErrorKind::not_found,
-              "{}: no such file or folder", o.validation_data.string());
+  if (!o.validation_data.empty()) check_exists(o.validation_data);
 }
 
 double learning_rate_of(const TrainOptions& o) {
@@ -155,6 +173,7 @@ std::string settings_text(const TrainOptions& o) {
               {"guidance", o.guidance},
               {"caption-dropout", o.caption_dropout},
               {"masked", o.masked},
+              {"max-sequence-length", o.max_sequence_length},
               {"preserve", o.preserve},
               {"preserve-weight", o.preserve_weight},
               {"text-encoders", o.text_encoders}});
