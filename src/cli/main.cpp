@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <cstdlib>
 #include <new>
 
 #include "base/error.h"
@@ -20,6 +21,8 @@ int report(std::string_view message, calotype::base::ErrorKind kind) {
 
 int main(int argc, char** argv) {
   using calotype::base::ErrorKind;
+  // LibTorch then asks for huge pages: activations of a full-size model are gigabytes of fresh memory per step.
+  ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0);
   CLI::App app{"Calotype: FLUX.1 pictures from text, and training, on your own machine.", "calotype"};
   app.set_version_flag("--version", std::string(calotype::cli::kProgramVersion));
   app.require_subcommand(1);

@@ -12,11 +12,26 @@ namespace {
 using at::Tensor;
 namespace autograd = torch::autograd;
 
-/// How a frozen packed weight is had again in the backward pass.
+/// The weight for one product, in a buffer that the thread's next call overwrites: fresh memory for every layer of a
+/// 12-billion-parameter model would cost a step 48 GB of page faults.
+Tensor unpacked_for_now(const Source& source, at::ScalarType dtype) {
+  if (unpacks_in_place(source, dtype)) return unpack(source, dtype);
+  thread_local Tensor buffer;
+  const std::vector<int64_t> shape = source.shape();
+  const int64_t bytes = c10::multiply_integers(shape) * static_cast<int64_t>(c10::elementSize(dtype));
+  if (!buffer.defined() || buffer.numel() < bytes) {
+    buffer = Tensor();
+    buffer = at::empty({bytes}, at::kByte);
+  }
+  const Tensor out = buffer.narrow(0, 0, bytes).view(dtype).view(shape);
+  unpack_into(source, out);
+  return out;
+}
+
+/// How a frozen packed weight is had again in the backward pass. Such weights are used on the CPU only.
 struct Unpacking : torch::CustomClassHolder {
   std::shared_ptr<const Source> source;
-  at::Device device = at::kCPU;
-  Tensor weight(at::ScalarType dtype) const { return unpack(*source, dtype).to(device); }
+  Tensor weight(at::ScalarType dtype) const { return unpacked_for_now(*source, dtype); }
 };
 
 /// at::linear would keep the unpacked weight of every layer until the backward pass.
@@ -67,7 +82,8 @@ Tensor corrections(const AdapterSlot& slot, const Tensor& x) {
 }  // namespace
 
 Linear::Linear(const Scope& scope, LinearShape shape)
-    : device_(scope.options().device), training_(scope.options().training), adapters_(scope.adapter_slot(shape)) {
+    : training_(scope.options().training), adapters_(scope.adapter_slot(shape)) {
+  const at::Device device = scope.options().device;
   const LoadOptions& options = scope.options();
   if (options.trained) {
     dense_ = scope.tensor("weight", {shape.out, shape.in});
@@ -76,25 +92,25 @@ Linear::Linear(const Scope& scope, LinearShape shape)
   }
   const Source* source = scope.source("weight", {shape.out, shape.in});
   if (shape.bias) bias_ = scope.tensor("bias", {shape.out});
-  if (!source || device_.is_meta()) {
+  if (!source || device.is_meta()) {
     dense_ = at::empty({shape.out, shape.in}, at::TensorOptions().dtype(options.dtype).device(at::kMeta));
     return;
   }
   // On a GPU weights are unpacked once, when they are loaded: decoding runs on the CPU only.
   const bool converts =
       options.plain == LoadOptions::Plain::convert_at_use && !unpacks_in_place(*source, options.dtype);
-  const bool at_use = device_.is_cpu() && (is_packed(*source) || converts);
+  const bool at_use = device.is_cpu() && (is_packed(*source) || converts);
   if (at_use) {
     source_ = std::make_shared<const Source>(*source);
     return;
   }
-  dense_ = unpack(*source, options.dtype).to(device_);
+  dense_ = unpack(*source, options.dtype).to(device);
   if (unpacks_in_place(*source, options.dtype)) return;
   for (const Source::Part& part : source->parts) part.tensor.file->release(part.tensor.bytes);
 }
 
 at::Tensor Linear::weight(at::ScalarType dtype) const {
-  return dense_.defined() ? dense_.to(dtype) : unpack(*source_, dtype).to(device_);
+  return dense_.defined() ? dense_.to(dtype) : unpacked_for_now(*source_, dtype);
 }
 
 at::Tensor Linear::base(const at::Tensor& x) const {
@@ -102,7 +118,6 @@ at::Tensor Linear::base(const at::Tensor& x) const {
   if (source_ && at::GradMode::is_enabled() && x.requires_grad()) {
     auto packed = c10::make_intrusive<Unpacking>();
     packed->source = source_;
-    packed->device = device_;
     return PackedLinear::apply(x, bias, packed);
   }
   const Tensor w = weight(x.scalar_type());

@@ -29,7 +29,6 @@ class Linear {
   std::shared_ptr<const Source> source_;  // for weights that are unpacked at every use
   at::Tensor dense_;                      // defined for weights that are ready to use
   at::Tensor bias_;                       // undefined without bias
-  at::Device device_ = at::kCPU;
   bool training_ = false;
   std::shared_ptr<AdapterSlot> adapters_;
 };

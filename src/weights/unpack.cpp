@@ -83,12 +83,16 @@ at::Tensor unpack(const Source& source, at::ScalarType dtype) {
         address, shape, [file = stored.file](void*) {}, at::TensorOptions().dtype(dtype));
   }
   const at::Tensor out = at::empty(shape, at::TensorOptions().dtype(dtype));
+  unpack_into(source, out);
+  return out;
+}
+
+void unpack_into(const Source& source, const at::Tensor& out) {
   int64_t row = 0;
   for (const Source::Part& part : source.parts) {
-    decode_part(part, out, row, source.swapped ? shape[0] / 2 : 0);
+    decode_part(part, out, row, source.swapped ? out.size(0) / 2 : 0);
     row += part.tensor.shape.empty() ? 0 : part.tensor.shape[0];
   }
-  return out;
 }
 
 }  // namespace calotype::weights

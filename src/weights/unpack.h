@@ -16,6 +16,9 @@ namespace calotype::weights {
 /// returned as a view of the file's pages (read-only: writing to it ends the process); it keeps the file mapped.
 at::Tensor unpack(const Source& source, at::ScalarType dtype);
 
+/// Decodes into `out`: contiguous, on the CPU, shape as stored.
+void unpack_into(const Source& source, const at::Tensor& out);
+
 /// True when unpack() needs no memory of its own.
 bool unpacks_in_place(const Source& source, at::ScalarType dtype);
 
