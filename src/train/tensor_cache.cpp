@@ -14,7 +14,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Whatever comes first: a killed run loses a minute of encoding, and a long one does not make thousands of files.
 constexpr uint64_t kShardBytes = 256'000'000;
+constexpr std::chrono::seconds kShardTime(60);
 
 std::optional<at::ScalarType> tensor_type(files::TensorType type) {
   switch (type) {
@@ -61,7 +63,6 @@ void TensorCache::open_shard(const fs::path& file) {
     const std::string key = stored.name.substr(0, dot);
     entries_[key][stored.name.substr(dot + 1)] = at::from_blob(
         address, stored.shape, [keep = stored.file](void*) {}, at::TensorOptions().dtype(*type));
-    shards_[file].insert(key);
   }
 }
 
@@ -70,7 +71,9 @@ void TensorCache::put(const std::string& key, const std::map<std::string, at::Te
     pending_[key + "." + part] = tensor.cpu();
     pending_bytes_ += tensor.nbytes();
   }
-  if (pending_bytes_ >= kShardBytes) flush();
+  const auto now = std::chrono::steady_clock::now();
+  if (pending_.size() == tensors.size()) first_pending_ = now;
+  if (pending_bytes_ >= kShardBytes || now - first_pending_ >= kShardTime) flush();
 }
 
 void TensorCache::flush() {
@@ -87,17 +90,6 @@ at::Tensor TensorCache::get(const std::string& key, const std::string& part) con
   base::check(entry != entries_.end() && entry->second.contains(part), base::ErrorKind::internal,
               "{}: no cached {} for {}", folder_.string(), part, key);
   return entry->second.at(part);
-}
-
-void TensorCache::keep_only(const std::set<std::string>& keys) {
-  std::erase_if(shards_, [&](const auto& shard) {
-    const bool used = std::ranges::any_of(shard.second, [&](const std::string& key) { return keys.contains(key); });
-    if (!used) {
-      for (const std::string& key : shard.second) entries_.erase(key);
-      fs::remove(shard.first);
-    }
-    return !used;
-  });
 }
 
 }  // namespace calotype::train

@@ -6,14 +6,14 @@
 //   Tensor mean = latents.get(key, "mean");        // a view of the mapped file
 //
 // Keys are content hashes, so nothing goes stale: changed pictures and captions have other keys. Files are written as
-// they fill (shards), whole or not at all; an interrupted run loses at most one. One thread at a time.
+// they fill or a minute has passed (shards), whole or not at all; a killed run loses at most one. One thread at a time.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <filesystem>
 #include <map>
-#include <set>
 #include <string>
 
 namespace calotype::train {
@@ -34,17 +34,15 @@ class TensorCache {
   void flush();
   /// Do not write to it. Error internal when the entry is not there.
   at::Tensor get(const std::string& key, const std::string& part) const;
-  /// Deletes shards that hold none of these keys.
-  void keep_only(const std::set<std::string>& keys);
 
  private:
   void open_shard(const std::filesystem::path& file);
 
   std::filesystem::path folder_;
   std::map<std::string, std::map<std::string, at::Tensor>> entries_;
-  std::map<std::filesystem::path, std::set<std::string>> shards_;
   std::map<std::string, at::Tensor> pending_;
   uint64_t pending_bytes_ = 0;
+  std::chrono::steady_clock::time_point first_pending_;
   int next_shard_ = 0;
 };
 

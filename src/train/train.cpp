@@ -57,23 +57,26 @@ class WorkFolder {
   int descriptor_ = -1;
 };
 
-/// Removes what a killed process was writing: AtomicFile's and the unpacker's temporary files. Only under the lock.
+/// Removes what a killed process was writing: temporary files and folders of outputs and of the work folder, which have
+/// six random characters at their ends. Only under the lock; other runs may be writing beside this one's output.
 void remove_leftovers(const TrainOptions& options) {
-  constexpr std::string_view kRandom = "XXXXXX";
   const fs::path work = work_folder(options), beside = work.parent_path().empty() ? "." : work.parent_path();
-  const std::string own = options.output.stem().string();
+  std::set<std::string> outputs;
+  for (const fs::path& output : {options.output, best_path(options)})
+    for (const char* more : {"", ".tar", ".new"}) outputs.insert(output.filename().string() + more + ".partial-");
   std::vector<fs::path> leftovers;
   for (const fs::path& folder : {beside, work, work / "latents", work / "prompts", work / "pictures"}) {
     std::error_code missing;
     for (const auto& entry : fs::directory_iterator(folder, missing)) {
-      const std::string name = entry.path().filename().string();
-      const std::string start = name.substr(0, name.size() - std::min(name.size(), kRandom.size()));
-      if ((start.ends_with(".partial-") || start == "unpacking-") && (folder != beside || name.starts_with(own + ".")))
-        leftovers.push_back(entry.path());
+      const std::string name = entry.path().filename().string(),
+                        start = name.substr(0, std::max<size_t>(name.size(), 6) - 6);
+      const bool ours =
+          folder == beside ? outputs.contains(start) : start.ends_with(".partial-") || start == "unpacking-";
+      if (ours) leftovers.push_back(entry.path());
     }
   }
   std::error_code ignored;
-  for (const fs::path& path : leftovers) fs::remove(path, ignored);
+  for (const fs::path& path : leftovers) fs::remove_all(path, ignored);
 }
 
 DatasetOptions dataset_options(const TrainOptions& options, int64_t vae_factor) {

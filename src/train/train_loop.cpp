@@ -42,10 +42,6 @@ void clear_gradients(const Parameters& parameters) {
   for (const Parameter& p : parameters) p.value.mutable_grad() = at::Tensor();
 }
 
-fs::path best_path(const fs::path& output) {
-  return output.parent_path() / (output.stem().string() + ".best" + output.extension().string());
-}
-
 /// "optimizer/x" → "x" for the tensors under "optimizer".
 std::map<std::string, at::Tensor> under(const std::map<std::string, at::Tensor>& all, const std::string& prefix) {
   std::map<std::string, at::Tensor> out;
@@ -213,7 +209,7 @@ void TrainLoop::validate() {
   }
   result_.best_validation = *loss;
   result_.best_step = step_;
-  result_.best = best_path(options_.output);
+  result_.best = best_path(options_);
   save_output(result_.best);
 }
 
@@ -310,7 +306,7 @@ void TrainLoop::take_up(const Checkpoint& found) {
   result_.base_validation = loss("base_validation_loss");
   result_.validation = loss("validation_loss");
   result_.best_validation = loss("best_validation_loss");
-  if (result_.best_step) result_.best = best_path(options_.output);
+  if (result_.best_step) result_.best = best_path(options_);
 }
 
 void TrainLoop::note(const std::string& text) const {

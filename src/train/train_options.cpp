@@ -71,7 +71,10 @@ void check_output(const TrainOptions& o) {
   std::error_code error;
   base::check(fs::is_directory(parent, error), ErrorKind::not_found, "{}: the folder {} does not exist",
               o.output.string(), parent.string());
-  if (o.mode != Mode::lora) return check_output_folder(o.output);
+  if (o.mode != Mode::lora) {
+    check_output_folder(o.output);
+    return check_output_folder(best_path(o));
+  }
   base::check(!fs::is_directory(o.output, error), ErrorKind::bad_input, "{}: is a folder, --output must name a file",
               o.output.string());
   base::check(o.output.extension() == ".safetensors", ErrorKind::bad_input,
@@ -143,6 +146,10 @@ double learning_rate_of(const TrainOptions& o) {
 double alpha_of(const TrainOptions& o) { return o.alpha.value_or(o.rank); }
 
 fs::path work_folder(const TrainOptions& o) { return o.output.string() + ".train"; }
+
+fs::path best_path(const TrainOptions& o) {
+  return o.output.parent_path() / (o.output.stem().string() + ".best" + o.output.extension().string());
+}
 
 std::string settings_text(const TrainOptions& o) {
   nlohmann::json s = {{"mode", static_cast<int>(o.mode)},

@@ -93,6 +93,9 @@ constexpr const char* kTrainedMark = "training.json";
 /// OUTPUT.train: checkpoints, cached latents and prompts, log, report, previews.
 std::filesystem::path work_folder(const TrainOptions& options);
 
+/// The output with the lowest validation loss: OUTPUT's name with ".best" in it.
+std::filesystem::path best_path(const TrainOptions& options);
+
 /// The fields that a checkpoint depends on, as one line of JSON: a run is resumed only with the same ones.
 std::string settings_text(const TrainOptions& options);
 

@@ -62,6 +62,24 @@ TEST(TrainFaults, KilledTenTimesItEndsWithTheBitsOfAnUninterruptedRun) {
     EXPECT_EQ(name.find(".partial-") + name.find("unpacking-"), 2 * std::string::npos) << name << " was left behind";
 }
 
+// A killed run's temporary files may be as large as the model. Others may belong to a run that is at work beside.
+TEST(TrainFaults, OnlyItsOwnLeftoversAreRemoved) {
+  const TemporaryFolder folder;
+  const fs::path data = zip(folder, picture_parts(2)), full = folder / "full";
+  const auto leave = [&](const std::string& name) {
+    fs::create_directories(folder / name / "transformer");
+    base::write_file(folder / name / "transformer" / "half", "");
+  };
+  const Words own = {"full.new.partial-abcdef", "full.best.new.partial-abcdef",
+                     "full.train/prompts/000001.safetensors.partial-abcdef"},
+              others = {"full.v2.new.partial-abcdef", "full.new.partial", "fuller.partial-abcdef"};
+  for (const Words& names : {own, others}) std::ranges::for_each(names, leave);
+  const ProgramResult run = run_calotype(command(data, full, {"--mode", "full", "--steps", "1"}));
+  ASSERT_EQ(run.exit_code, 0) << run.error;
+  for (const std::string& name : own) EXPECT_FALSE(fs::exists(folder / name)) << name;
+  for (const std::string& name : others) EXPECT_TRUE(fs::exists(folder / name)) << name;
+}
+
 TEST(TrainFaults, DamagedCheckpointsGiveWayToOlderOnes) {
   const TemporaryFolder folder;
   const fs::path data = zip(folder, picture_parts(4)), tok = folder / "tok.safetensors";
