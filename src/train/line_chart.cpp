@@ -11,7 +11,7 @@ namespace {
 
 // In units of the drawing; the page scales it. 480 is between the width of a phone and half that of a desktop window,
 // so that one size of letters serves both.
-constexpr double kWidth = 480, kHeight = 240, kLeft = 58, kRight = 468, kTop = 10, kBottom = 204;
+constexpr double kWidth = 480, kHeight = 240, kLeft = 58, kRight = 456, kTop = 10, kBottom = 204;
 
 /// Adds the later span `b` to `a`.
 void merge(CurveSpan& a, const CurveSpan& b) {
@@ -142,8 +142,8 @@ std::string axes(const Plot& plot) {
   }
   for (double step = 0; step <= plot.x.high * (1 + 1e-9); step += plot.x.step) {
     fmt::format_to(out, "<path class=\"axis\" d=\"M{0:.1f},{1:.0f}v5\"/>", plot.px(step), kBottom);
-    fmt::format_to(out, "<text x=\"{:.1f}\" y=\"{:.0f}\" text-anchor=\"{}\">{}</text>", plot.px(step), kBottom + 19,
-                   plot.px(step) > kRight - 12 ? "end" : "middle", step_label(step));
+    fmt::format_to(out, "<text x=\"{:.1f}\" y=\"{:.0f}\" text-anchor=\"middle\">{}</text>", plot.px(step), kBottom + 19,
+                   step_label(step));
   }
   fmt::format_to(out, "<path class=\"axis\" d=\"M{:.0f},{:.0f}H{:.0f}\"/>", kLeft, kBottom, kRight);
   fmt::format_to(out, "<text x=\"{:.0f}\" y=\"{:.0f}\" text-anchor=\"middle\">step</text>", (kLeft + kRight) / 2,

@@ -35,7 +35,7 @@ h1 { font-size: 1.6rem; margin: 0 0 4px; } h2 { font-size: 1.15rem; margin: 32px
 .numbers dt { color: var(--soft); font-size: .85rem; }
 .numbers dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
 .numbers small { display: block; font-size: .8rem; color: var(--soft); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 14px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(360px, 100%), 1fr)); gap: 14px; }
 figure { margin: 0; } figcaption { font-size: .9rem; color: var(--soft); } figcaption b { color: var(--text); }
 svg { display: block; width: 100%; height: auto; margin-top: 6px; }
 svg text { font: 13px system-ui, sans-serif; fill: var(--soft); }
@@ -171,7 +171,7 @@ std::string key_numbers(const Report& report) {
 std::string charts(const Report& report) {
   std::string out;
   if (!report.loss.spans().empty())
-    out += line_chart({.title = "Loss", .unit = "mean squared error", .curve = &report.loss, .smooth = true});
+    out += line_chart({.title = "Loss", .unit = "of the training batches", .curve = &report.loss, .smooth = true});
   if (!report.validation.spans().empty()) {
     LineChart chart{
         .title = "Validation loss", .unit = "pictures that are not trained on", .curve = &report.validation};
