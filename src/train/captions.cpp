@@ -145,15 +145,32 @@ std::vector<std::string> split_captions(std::string_view text, bool by_lines) {
   return captions;
 }
 
-bool has_word(std::string_view text, std::string_view word) {
-  if (word.empty()) return false;
+namespace {
+
+/// Where `word` next stands alone in `text`, npos when nowhere.
+size_t find_word(std::string_view text, std::string_view word, size_t from) {
+  if (word.empty()) return std::string_view::npos;
   const bool starts = is_word_character(character_at(word, 0));
   const bool ends = is_word_character(character_before(word, word.size()));
-  for (size_t at = 0; (at = text.find(word, at)) != std::string_view::npos; ++at)
+  for (size_t at = from; (at = text.find(word, at)) != std::string_view::npos; ++at)
     if (!(starts && is_word_character(character_before(text, at))) &&
         !(ends && is_word_character(character_at(text, at + word.size()))))
-      return true;
-  return false;
+      return at;
+  return std::string_view::npos;
+}
+
+}  // namespace
+
+bool has_word(std::string_view text, std::string_view word) {
+  return find_word(text, word, 0) != std::string_view::npos;
+}
+
+std::string with_word(std::string_view text, std::string_view word, std::string_view other) {
+  std::string out;
+  size_t copied = 0;
+  for (size_t at = 0; (at = find_word(text, word, copied)) != std::string_view::npos; copied = at + word.size())
+    out.append(text.substr(copied, at - copied)).append(other);
+  return out.append(text.substr(copied));
 }
 
 TriggeredCaption with_trigger(std::string_view caption, std::string_view trigger) {

@@ -41,4 +41,7 @@ TriggeredCaption with_trigger(std::string_view caption, std::string_view trigger
 /// Whether `word` is in `text` with no letter, digit or underscore touching it.
 bool has_word(std::string_view text, std::string_view word);
 
+/// The text with `other` wherever `word` stands so.
+std::string with_word(std::string_view text, std::string_view word, std::string_view other);
+
 }  // namespace calotype::train

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "pipeline/processor.h"
+#include "train/captions.h"
 #include "train/model_files.h"
 #include "weights/fingerprint.h"
 
@@ -23,19 +24,12 @@ namespace {
 // Noise levels at which held-out pictures are judged: early, middle and late steps of sampling count alike.
 constexpr float kValidationSigmas[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.1f};
 
-bool is_word_byte(unsigned char c) { return c == '_' || c >= 0x80 || std::isalnum(c); }
-
-/// The caption with `word`, where it stands alone, exchanged for another.
-std::string with_word(const std::string& caption, const std::string& word, const std::string& other) {
-  std::string out;
-  for (size_t at = 0; at < caption.size();) {
-    const size_t end = at + word.size();
-    const bool alone = caption.compare(at, word.size(), word) == 0 && (at == 0 || !is_word_byte(caption[at - 1])) &&
-                       (end >= caption.size() || !is_word_byte(caption[end]));
-    out += alone ? other : std::string(1, caption[at]);
-    at = alone ? end : at + 1;
-  }
-  return out;
+/// Held-out pictures are judged as they are: no chance but the fixed noise.
+TrainOptions judging(TrainOptions options) {
+  options.caption_dropout = 0;
+  options.flip = false;
+  options.latents = "mean";
+  return options;
 }
 
 }  // namespace
@@ -43,6 +37,7 @@ std::string with_word(const std::string& caption, const std::string& word, const
 FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const TrainOptions& options,
                    const weights::LoadOptions& load, const pipeline::GenerateHooks& hooks)
     : options_(options),
+      judging_(judging(options)),
       bundle_(std::move(bundle)),
       load_(load),
       dtype_(load.dtype),
@@ -61,7 +56,7 @@ FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const Tr
   if (!options_.text_encoders) cache_prompts(data, hooks);
   cache_pictures(data, hooks);
   data_.emplace(data.train, options_, vae_fingerprint_, latents_);
-  if (!data.validation.empty()) validation_.emplace(data.validation, options_, vae_fingerprint_, latents_);
+  if (!data.validation.empty()) validation_.emplace(data.validation, judging_, vae_fingerprint_, latents_);
   load_transformer();
 }
 

@@ -51,6 +51,7 @@ class FlowTask : public TrainTask {
   image::RgbImage draw(const std::string& prompt, uint64_t seed);
 
   const TrainOptions& options_;
+  const TrainOptions judging_;
   pipeline::ModelBundle bundle_;
   weights::LoadOptions load_;
   at::ScalarType dtype_;

@@ -210,6 +210,7 @@ pipeline::ModelBundle training_bundle(const pipeline::ModelPaths& paths, const T
     return bundle;
   }
   pipeline::ModelBundle bundle = pipeline::open_bundle(from);
+  if (from.model != paths.model) bundle.name = fs::weakly_canonical(paths.model).filename().string();
   const flux::TransformerConfig config = bundle.transformer();
   base::check(config.in_channels == config.out_channels, ErrorKind::unsupported,
               "{}: this is a {} model, which needs a picture as condition; only text-to-image models can be trained",

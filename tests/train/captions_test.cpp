@@ -139,5 +139,12 @@ TEST(Buckets, WithoutRepetitions) {
   EXPECT_EQ(buckets_for(640, 480, {1024, 512, 768}, 16), (std::vector<Bucket>{{576, 432}, {640, 480}}));
 }
 
+TEST(WithWord, ExchangesWholeWordsOnly) {
+  EXPECT_EQ(with_word("TOK, a photo of TOK's hat", "TOK", "man"), "man, a photo of man's hat");
+  EXPECT_EQ(with_word("TOKYO and ÄTOK", "TOK", "man"), "TOKYO and ÄTOK");
+  EXPECT_EQ(with_word("a man", "TOK", "man"), "a man");
+  EXPECT_EQ(with_word("", "TOK", "man"), "");
+}
+
 }  // namespace
 }  // namespace calotype::train
