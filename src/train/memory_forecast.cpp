@@ -1,10 +1,14 @@
 #include "train/memory_forecast.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
+#include <malloc.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 
@@ -20,7 +24,24 @@ using weights::Component;
 
 namespace {
 
-/// Follows the tensor memory of one device that this thread takes and gives back.
+// What plan_memory() counts for the program, which is measured here.
+constexpr uint64_t kPlannedProgram = 400'000'000;
+
+/// Memory of this process: all, or what no file lies behind.
+struct Resident {
+  int64_t all = 0, anonymous = 0;
+};
+
+Resident resident_now() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t pages = 0, resident = 0, of_files = 0;
+  statm >> pages >> resident >> of_files;
+  const int64_t page = ::sysconf(_SC_PAGESIZE);
+  return {.all = resident * page, .anonymous = (resident - of_files) * page};
+}
+
+/// Follows the tensor memory of one device that this thread takes and gives back, and on the CPU what it costs the
+/// process: tensors of many sizes leave gaps between them.
 class TensorMemory : public c10::MemoryReportingInfoBase {
  public:
   explicit TensorMemory(at::Device device) : device_(device) {}
@@ -28,28 +49,42 @@ class TensorMemory : public c10::MemoryReportingInfoBase {
     if (device.type() != device_.type()) return;
     now_ += size;
     peak_ = std::max(peak_, now_);
+    constexpr int64_t kWorthALook = 1 << 20;
+    if (device.is_cpu() && std::abs(size) >= kWorthALook) anonymous_ = std::max(anonymous_, resident_now().anonymous);
   }
   bool memoryProfilingEnabled() const override { return true; }
   int64_t peak() const { return peak_; }
+  int64_t anonymous() const { return anonymous_; }
 
  private:
   at::Device device_;
-  int64_t now_ = 0, peak_ = 0;
+  int64_t now_ = 0, peak_ = 0, anonymous_ = 0;
 };
 
 struct Cost {
   double seconds = 0;
-  int64_t bytes = 0;
+  int64_t bytes = 0;  ///< of tensors
+  int64_t grown = 0;  ///< of the process, 0 on other devices
 };
 
-/// Memory and time of a piece of work.
-Cost measured(at::Device device, const std::function<void()>& work) {
-  const auto memory = std::make_shared<TensorMemory>(device);
-  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, memory);
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return {.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
-          .bytes = memory->peak()};
+/// Memory and time of a piece of work that is done again and again; `clean_up` in between does not count. The first
+/// time pages are read and kernels chosen, and gaps grow from time to time.
+Cost measured(at::Device device, const std::function<void()>& work, const std::function<void()>& clean_up) {
+  constexpr int kTimes = 3;
+  ::malloc_trim(0);  // so that growing shows
+  Cost cost;
+  const int64_t anonymous = resident_now().anonymous;
+  for (int i = 0; i < kTimes; ++i) {
+    const auto memory = std::make_shared<TensorMemory>(device);
+    const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, memory);
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    cost.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    cost.bytes = memory->peak();
+    if (device.is_cpu()) cost.grown = std::max(cost.grown, memory->anonymous() - anonymous);
+    clean_up();
+  }
+  return cost;
 }
 
 int t5_tokens(const pipeline::ModelBundle& bundle, const TrainOptions& options) {
@@ -73,16 +108,10 @@ pipeline::MemoryPlan generation_plan(const pipeline::ModelBundle& bundle, const 
                                pipeline::available_memory(runtime.device));
 }
 
-uint64_t resident_now() {
-  std::ifstream statm("/proc/self/statm");
-  uint64_t pages = 0, resident = 0;
-  statm >> pages >> resident;
-  return resident * 4096;
-}
-
-/// Bytes per trained number beside the number itself: gradient, optimiser, average.
+/// Bytes per trained number beside the number itself: optimiser, average, and the gradient where it outlives a backward
+/// pass.
 double state_bytes(const TrainOptions& options) {
-  double bytes = 4;  // gradient
+  double bytes = options.accumulate > 1 ? 4 : 0;
   if (options.optimizer == "adamw") bytes += 8;
   if (options.optimizer == "adamw8bit") bytes += 2.03;
   if (options.optimizer == "prodigy") bytes += 16;
@@ -103,6 +132,8 @@ class Probe {
     std::map<std::string, Tensor> trained;
     weights::LoadOptions load = load_;
     if (options_.mode == Mode::full) load.trained = &trained;
+    pipeline::PromptEncoder encoder(bundle_);
+    if (options_.text_encoders) encoder.load(load);
     const weights::Scope scope(bundle_.part(Component::transformer), load);
     const flux::FluxTransformer model(config, scope);
     std::vector<adapters::AdapterPair> pairs;
@@ -113,27 +144,47 @@ class Probe {
       adapters::attach({.pairs = pairs, .stored = static_cast<int>(pairs.size()), .where = "probe"}, 1.0,
                        model.adapter_slots(), load.device);
     }
-    forward_and_backward(model, config);         // pages are read, kernels are chosen
-    for (adapters::AdapterPair& pair : pairs) {  // the gradients are counted with the optimiser's state
-      pair.down_RI.mutable_grad() = Tensor();
-      pair.up_OR.mutable_grad() = Tensor();
-    }
-    return measured(load.device, [&] { forward_and_backward(model, config); });
+    for (const adapters::AdapterPair& pair : pairs)
+      trained.insert({{pair.stored_name + ".down", pair.down_RI}, {pair.stored_name + ".up", pair.up_OR}});
+    const auto clear_gradients = [&] {
+      if (options_.accumulate > 1) return;  // later batches of a step begin with gradients
+      for (auto& [name, value] : trained) value.mutable_grad() = Tensor();
+    };
+    return measured(
+        load.device, [&] { forward_and_backward(model, config, encoder); }, clear_gradients);
   }
 
  private:
-  void forward_and_backward(const flux::FluxTransformer& model, const flux::TransformerConfig& config) const {
+  flux::Conditioning conditioning(const flux::TransformerConfig& config, pipeline::PromptEncoder& encoder) const {
+    const int tokens = t5_tokens(bundle_, options_);
+    if (options_.text_encoders)
+      return encoder.encode(std::vector<std::string>(static_cast<size_t>(options_.batch)), tokens);
+    const auto plain = at::TensorOptions().dtype(load_.dtype).device(load_.device);
+    return {.text_BTE = at::zeros({options_.batch, tokens, config.text_width}, plain),
+            .pooled_BP = at::zeros({options_.batch, config.pooled_width}, plain)};
+  }
+
+  void forward_and_backward(const flux::FluxTransformer& model, const flux::TransformerConfig& config,
+                            pipeline::PromptEncoder& encoder) const {
     const auto factor = vae::autoencoder_config(bundle_.part(Component::vae)).factor();
     const flux::LatentSize size{
         .channels = config.out_channels / 4, .height = bucket_.height / factor, .width = bucket_.width / factor};
-    const auto plain = at::TensorOptions().dtype(load_.dtype).device(load_.device);
-    const flux::Conditioning cond{
-        .text_BTE = at::zeros({options_.batch, t5_tokens(bundle_, options_), config.text_width}, plain),
-        .pooled_BP = at::zeros({options_.batch, config.pooled_width}, plain),
-        .guidance = options_.guidance};
-    const Tensor clean = at::zeros({options_.batch, size.channels, size.height, size.width}, plain.dtype(at::kFloat));
+    flux::Conditioning cond = conditioning(config, encoder);
+    cond.guidance = options_.guidance;
+    const Tensor clean = at::zeros({options_.batch, size.channels, size.height, size.width},
+                                   at::TensorOptions().dtype(at::kFloat).device(load_.device));
     const Noised noised = add_noise(clean, at::ones_like(clean), at::full({options_.batch}, 0.5f, at::kFloat));
-    const Tensor loss = flow_loss(model.forward(noised.x_BIC.to(load_.dtype), cond, noised.sigma_B, size), noised);
+    const auto loss_of_one = [&] {
+      return flow_loss(model.forward(noised.x_BIC.to(load_.dtype), cond, noised.sigma_B, size), noised);
+    };
+    Tensor loss = loss_of_one();
+    if (!options_.preserve.empty()) {  // what the base draws, and what the model draws in its place
+      {
+        const at::NoGradGuard no_grad;
+        loss_of_one();
+      }
+      loss = loss + loss_of_one();
+    }
     torch::autograd::backward({loss}, {});
   }
 
@@ -142,6 +193,26 @@ class Probe {
   weights::LoadOptions load_;
   Bucket bucket_;
 };
+
+/// A step of the whole model from those of small ones: every further block costs what one more did there.
+Cost whole_model(const Probe& probe, const flux::TransformerConfig& config, Forecast& out) {
+  const Cost one = probe.step(1, 1), with_double = config.double_blocks > 1 ? probe.step(2, 1) : one,
+             with_single = config.single_blocks > 1 ? probe.step(1, 2) : one;
+  const auto all = [](auto from, auto to, int blocks) { return std::max<decltype(from)>(0, to - from) * blocks; };
+  const double doubles = all(one.seconds, with_double.seconds, config.double_blocks),
+               singles = all(one.seconds, with_single.seconds, config.single_blocks),
+               rest = std::max(0.0, one.seconds - all(one.seconds, with_double.seconds, 1) -
+                                        all(one.seconds, with_single.seconds, 1));
+  out.seconds = {{"double blocks", doubles}, {"single blocks", singles}, {"rest", rest}};
+  const int64_t bytes = one.bytes + all(one.bytes, with_double.bytes, config.double_blocks - 1) +
+                        all(one.bytes, with_single.bytes, config.single_blocks - 1);
+  const int64_t probed = (one.bytes + with_double.bytes + with_single.bytes) / 3,
+                gaps = std::max<int64_t>(0, (one.grown + with_double.grown + with_single.grown) / 3 - probed);
+  // Some gaps come from the block that is at work, others lie between what blocks keep: half grows with the model.
+  const double growth = (1 + static_cast<double>(bytes) / static_cast<double>(probed)) / 2;
+  return {.seconds = doubles + singles + rest,
+          .bytes = bytes + static_cast<int64_t>(static_cast<double>(gaps) * growth)};
+}
 
 int64_t trained_numbers(const pipeline::ModelBundle& bundle, const TrainOptions& options) {
   if (options.mode == Mode::full)
@@ -239,7 +310,7 @@ bool decide_recompute(const pipeline::ModelBundle& bundle, const TrainData& data
       c10::elementSize(compute_type(bundle, runtime));
   const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, bucket);
   const auto state =
-      static_cast<uint64_t>(static_cast<double>(trained_numbers(bundle, options)) * (4 + state_bytes(options)));
+      static_cast<uint64_t>(static_cast<double>(trained_numbers(bundle, options)) * (8 + state_bytes(options)));
   const uint64_t weights = options.mode == Mode::full ? 0 : plan.stages.at(1).total();
   return weights + state + kept > plan.available / 10 * 9;
 }
@@ -251,36 +322,29 @@ Forecast forecast(const pipeline::ModelBundle& bundle, const TrainData& data, co
   options.recompute = decide_recompute(bundle, data, options, runtime);
   const flux::TransformerConfig config = bundle.transformer();
   const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, bucket);
-  const uint64_t program = resident_now();
+  const Resident before = resident_now();
   Forecast out{.recompute = *options.recompute, .available = plan.available};
   out.trained_numbers = trained_numbers(bundle, options);
 
-  const Probe probe(bundle, options, training_load_options(bundle, options, runtime, bucket), bucket);
-  const Cost one = probe.step(1, 1);
-  const Cost more_double = config.double_blocks > 1 ? probe.step(2, 1) : one;
-  const Cost more_single = config.single_blocks > 1 ? probe.step(1, 2) : one;
-  const auto grown = [&](auto from, auto to, int blocks) {
-    return std::max<decltype(from)>(0, to - from) * (blocks - 1);
-  };
-  const auto activations = one.bytes + grown(one.bytes, more_double.bytes, config.double_blocks) +
-                           grown(one.bytes, more_single.bytes, config.single_blocks);
-  const double doubles = grown(one.seconds, more_double.seconds, config.double_blocks),
-               singles = grown(one.seconds, more_single.seconds, config.single_blocks);
-  out.seconds = {{"double blocks", doubles}, {"single blocks", singles}, {"rest", one.seconds}};
-  out.seconds_per_step =
-      (doubles + singles + one.seconds) * options.accumulate * (options.preserve.empty() ? 1.0 : 2.3);
+  const Cost step =
+      whole_model(Probe(bundle, options, training_load_options(bundle, options, runtime, bucket), bucket), config, out);
+  out.seconds_per_step = step.seconds * options.accumulate;
+  for (const Component part : {Component::transformer, Component::clip, Component::t5})
+    bundle.part(part).release_pages();
+  const Resident after = resident_now();  // with the libraries' code that training needs
+  const auto program = static_cast<uint64_t>(before.anonymous + after.all - after.anonymous);
 
   const auto numbers = static_cast<double>(out.trained_numbers);
-  const uint64_t prompts = 0;  // cached prompts and latents stay in mapped files
   out.training = {{"program", program},
                   {"base weights", options.mode == Mode::full ? 0 : plan.stages.at(1).weights},
                   {"trained numbers", static_cast<uint64_t>(numbers * 4)},
-                  {"gradients, optimiser, average", static_cast<uint64_t>(numbers * state_bytes(options))},
-                  {"activations", static_cast<uint64_t>(activations) + prompts}};
+                  {"optimiser, average", static_cast<uint64_t>(numbers * state_bytes(options))},
+                  {"activations, gradients", static_cast<uint64_t>(step.bytes)}};
   const pipeline::MemoryStage& text = plan.stages.at(0);
+  const uint64_t text_work = text.work - kPlannedProgram;
   const uint64_t pictures = encode_bytes(bundle, compute_type(bundle, runtime), bucket);
-  if (text.weights + text.work > pictures)
-    out.preparation = {{"program", program}, {"text encoders", text.weights}, {"their work", text.work}};
+  if (!options.text_encoders && text.weights + text_work > pictures)
+    out.preparation = {{"program", program}, {"text encoders", text.weights}, {"their work", text_work}};
   else
     out.preparation = {{"program", program}, {"VAE encoder and its work", pictures}};
   return out;

@@ -4,7 +4,8 @@
 //   Forecast f = forecast(bundle, data, options, runtime);
 //   print(f.text());                       // calotype train … --dry-run
 //
-// One at a time; takes about as long as two steps of a small part of the model.
+// Within 10 % of what the process then takes on a CPU. One at a time; takes as long as nine steps with two or three
+// blocks.
 #pragma once
 
 #include <nlohmann/json.hpp>
