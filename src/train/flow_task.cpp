@@ -50,8 +50,12 @@ FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const Tr
       encoder_(bundle_),
       latents_(work_folder(options) / "latents"),
       prompts_(work_folder(options) / "prompts") {
-  std::string content = weights::fingerprint(bundle_.part(Component::transformer));
-  for (const Example& example : data.train) content += example.hash;
+  std::string content = weights::fingerprint(bundle_.part(Component::transformer)) + encoder_fingerprint_;
+  content += vae_fingerprint_;
+  for (const Example& example : data.train) {
+    content += example.hash;
+    if (options_.masked) content += example.mask_hash;
+  }
   identity_ = base::sha256_hex(content);
   if (!options_.text_encoders) cache_prompts(data, hooks);
   cache_pictures(data, hooks);
@@ -131,6 +135,9 @@ void FlowTask::add_adapters() {
 void FlowTask::add_all_weights() {
   for (const auto* weights : {&transformer_weights_, &encoder_weights_})
     for (const auto& [name, value] : *weights) parameters_.push_back(trained_weight(name, value));
+  bundle_.part(Component::transformer).release_pages();  // every weight is a copy
+  if (!options_.text_encoders) return;
+  for (const Component encoder : {Component::clip, Component::t5}) bundle_.part(encoder).release_pages();
 }
 
 flux::Conditioning FlowTask::conditioning(const std::vector<std::string>& captions) {
@@ -158,15 +165,15 @@ Noised FlowTask::noised(FlowBatch& batch) const {
   return add_noise(batch.clean_BChw.to(device_), noise.to(device_), sigma_B);
 }
 
-Tensor FlowTask::predict(const Noised& noised, const std::vector<std::string>& captions, flux::LatentSize size) {
-  return transformer_->forward(noised.x_BIC.to(dtype_), conditioning(captions), noised.sigma_B, size);
+Tensor FlowTask::predict(const Noised& noised, const flux::Conditioning& cond, flux::LatentSize size) const {
+  return transformer_->forward(noised.x_BIC.to(dtype_), cond, noised.sigma_B, size);
 }
 
 Tensor FlowTask::loss(int64_t index) {
   FlowBatch batch = data_->batch(index);
   const Noised sample = noised(batch);
   const Tensor mask = batch.mask_B1hw.defined() ? batch.mask_B1hw.to(device_) : Tensor();
-  Tensor loss = flow_loss(predict(sample, batch.captions, batch.size), sample, mask);
+  Tensor loss = flow_loss(predict(sample, conditioning(batch.captions), batch.size), sample, mask);
   if (!options_.preserve.empty()) loss = loss + options_.preserve_weight * preservation_loss(sample, batch);
   return loss;
 }
@@ -176,13 +183,14 @@ Tensor FlowTask::preservation_loss(const Noised& sample, const FlowBatch& batch)
   std::vector<std::string> captions;
   for (const std::string& caption : batch.captions)
     captions.push_back(with_word(caption, options_.trigger, options_.preserve));
+  const flux::Conditioning cond = conditioning(captions);
   Noised target = sample;
   {
     const at::NoGradGuard no_grad;
     const adapters::WithoutAdapters off(transformer_->adapter_slots());
-    target.velocity_BIC = predict(sample, captions, batch.size).to(at::kFloat);
+    target.velocity_BIC = predict(sample, cond, batch.size).to(at::kFloat);
   }
-  return flow_loss(predict(sample, captions, batch.size), target);
+  return flow_loss(predict(sample, cond, batch.size), target);
 }
 
 std::optional<double> FlowTask::validation_loss() {
@@ -191,13 +199,14 @@ std::optional<double> FlowTask::validation_loss() {
   double sum = 0;
   int64_t count = 0;
   for (int64_t i = 0; i < validation_->batches_per_epoch(); ++i) {
-    FlowBatch batch = validation_->batch(i);
+    const FlowBatch batch = validation_->batch(i);
+    const flux::Conditioning cond = conditioning(batch.captions);
     at::Generator random = generator(0, Stream::validation, static_cast<uint64_t>(i));
     const Tensor noise = at::randn(batch.clean_BChw.sizes(), random, at::kFloat).to(device_);
     for (const float sigma : kValidationSigmas) {
       const Noised sample =
           add_noise(batch.clean_BChw.to(device_), noise, at::full({batch.clean_BChw.size(0)}, sigma, at::kFloat));
-      sum += flow_loss(predict(sample, batch.captions, batch.size), sample).item<double>();
+      sum += flow_loss(predict(sample, cond, batch.size), sample).item<double>();
       ++count;
     }
   }
@@ -207,24 +216,25 @@ std::optional<double> FlowTask::validation_loss() {
 std::vector<Preview> FlowTask::previews() {
   const at::NoGradGuard no_grad;
   std::vector<Preview> out;
-  for (const std::string& prompt : options_.sample_prompts) out.push_back({prompt, draw(prompt, options_.seed)});
+  if (options_.sample_prompts.empty()) return out;
+  const vae::Autoencoder vae(bundle_.part(Component::vae), {.dtype = dtype_, .device = device_});
+  for (const std::string& prompt : options_.sample_prompts) out.push_back({prompt, draw(prompt, vae)});
+  bundle_.part(Component::vae).release_pages();
   return out;
 }
 
-image::RgbImage FlowTask::draw(const std::string& prompt, uint64_t seed) {
-  const auto vae_config = vae::autoencoder_config(bundle_.part(Component::vae));
-  const auto factor = static_cast<int>(vae_config.factor());
+image::RgbImage FlowTask::draw(const std::string& prompt, const vae::Autoencoder& vae) {
+  const auto factor = static_cast<int>(vae.config().factor());
   const Bucket largest = data_->largest();
   const int side = options_.sample_side ? options_.sample_side : std::min(512, std::max(largest.width, largest.height));
   const int64_t latent_side = std::max(1, side / (2 * factor)) * 2;
-  const flux::LatentSize size{.channels = vae_config.latent_channels, .height = latent_side, .width = latent_side};
+  const flux::LatentSize size{.channels = vae.config().latent_channels, .height = latent_side, .width = latent_side};
   const flux::Variant& variant = bundle_.variant();
-  const Tensor start = flux::pack(flux::noise(flux::NoiseStream::torch, seed, 1, size)).to(device_, dtype_);
+  const Tensor start = flux::pack(flux::noise(flux::NoiseStream::torch, options_.seed, 1, size)).to(device_, dtype_);
   flux::SampleOptions sampling{.sigmas = flux::schedule(bundle_.schedule, variant.steps, size.tokens()),
                                .positive = conditioning({prompt})};
   sampling.positive.guidance = variant.guidance_scale;
   const Tensor latents = flux::unpack(flux::sample(*transformer_, start, size, sampling), size);
-  const vae::Autoencoder vae(bundle_.part(Component::vae), {.dtype = dtype_, .device = device_});
   return pipeline::decode_latents(vae, latents, {}).front();
 }
 

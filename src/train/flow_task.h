@@ -46,9 +46,9 @@ class FlowTask : public TrainTask {
   void add_all_weights();
   flux::Conditioning conditioning(const std::vector<std::string>& captions);
   Noised noised(FlowBatch& batch) const;
-  Tensor predict(const Noised& noised, const std::vector<std::string>& captions, flux::LatentSize size);
+  Tensor predict(const Noised& noised, const flux::Conditioning& cond, flux::LatentSize size) const;
   Tensor preservation_loss(const Noised& noised, const FlowBatch& batch);
-  image::RgbImage draw(const std::string& prompt, uint64_t seed);
+  image::RgbImage draw(const std::string& prompt, const vae::Autoencoder& vae);
 
   const TrainOptions& options_;
   const TrainOptions judging_;
