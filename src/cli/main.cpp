@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 
 #include <c10/util/Exception.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <new>
@@ -17,10 +18,19 @@ int report(std::string_view message, calotype::base::ErrorKind kind) {
   return calotype::base::exit_code(kind);
 }
 
+/// Threads that wait for each other in a busy loop make a step ten times slower as soon as another program wants a core
+/// (bench/results.md). The runtime reads its setting before main() begins, so the program starts once more with it.
+void wait_without_spinning(char** argv) {
+  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
+  ::setenv("GOMP_SPINCOUNT", "2000", /*overwrite=*/0);
+  ::execv("/proc/self/exe", argv);  // where that fails, the program is merely slower
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using calotype::base::ErrorKind;
+  wait_without_spinning(argv);
   // LibTorch then asks for huge pages: activations of a full-size model are gigabytes of fresh memory per step.
   ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0);
   CLI::App app{"Calotype: FLUX.1 pictures from text, and training, on your own machine.", "calotype"};

@@ -15,6 +15,9 @@ namespace {
 
 constexpr double kEdgeWeight = 0.5, kKlWeight = 3e-4;
 
+// Decoded pictures that are kept: decoding a large one takes longer than the step of a small model.
+constexpr size_t kHeldBytes = 256'000'000;
+
 /// Mean distance of neighbouring differences along one dimension.
 Tensor edge_distance(const Tensor& a, const Tensor& b, int64_t dimension) {
   return (a.diff(1, dimension) - b.diff(1, dimension)).abs().mean();
@@ -24,7 +27,7 @@ int between(int low, int high, at::Generator& random) {
   return low + static_cast<int>(at::randint(high - low + 1, {1}, random, at::kLong).item<int64_t>());
 }
 
-/// A square of the picture, scaled down to `side`; never enlarged.
+/// A square of the picture, scaled down to `side`; enlarged only where the whole picture is smaller.
 image::RgbImage random_square(const image::RgbImage& picture, int side, at::Generator& random) {
   const int shorter = std::min(picture.width, picture.height);
   const int size = between(std::min(side, shorter), shorter, random);
@@ -66,16 +69,28 @@ AutoencoderTask::AutoencoderTask(pipeline::ModelBundle bundle, TrainData data, c
       weights::LoadOptions{.dtype = dtype_, .device = device_, .training = true, .trained = &weights_},
       vae::Autoencoder::Parts::both);
   for (const auto& [name, value] : weights_) parameters_.push_back(trained_weight(name, value));
+  bundle_.part(Component::vae).release_pages();  // every weight is a copy
+}
+
+image::RgbImage AutoencoderTask::picture(const Example& example) {
+  const auto held = held_.find(example.hash);
+  if (held != held_.end()) return held->second;
+  image::RgbImage picture = load_picture(example, example.buckets.back());
+  if (held_bytes_ + picture.pixels.size() <= kHeldBytes) {
+    held_bytes_ += picture.pixels.size();
+    held_[example.hash] = picture;
+  }
+  return picture;
 }
 
 /// [batch, 3, crop, crop] of pictures chosen at random.
-Tensor AutoencoderTask::crops(const std::vector<Example>& examples, at::Generator& random) const {
+Tensor AutoencoderTask::crops(const std::vector<Example>& examples, at::Generator& random) {
   const auto factor = static_cast<int>(vae_->config().factor());
-  const int side = options_.crop / factor * factor;
+  const int side = std::max(1, options_.crop / factor) * factor;
   std::vector<Tensor> squares;
   for (int i = 0; i < options_.batch; ++i) {
     const Example& example = examples[static_cast<size_t>(between(0, static_cast<int>(examples.size()) - 1, random))];
-    squares.push_back(to_tensor(random_square(load_picture(example, example.buckets.back()), side, random)));
+    squares.push_back(to_tensor(random_square(picture(example), side, random)));
   }
   return at::cat(squares).to(device_);
 }

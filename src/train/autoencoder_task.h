@@ -34,7 +34,8 @@ class AutoencoderTask : public TrainTask {
   std::string identity() const override { return identity_; }
 
  private:
-  Tensor crops(const std::vector<Example>& examples, at::Generator& random) const;
+  image::RgbImage picture(const Example& example);
+  Tensor crops(const std::vector<Example>& examples, at::Generator& random);
   Tensor loss_of(const Tensor& picture_B3HW, at::Generator& random) const;
 
   const TrainOptions& options_;
@@ -46,6 +47,8 @@ class AutoencoderTask : public TrainTask {
   std::unique_ptr<vae::Autoencoder> vae_;
   Parameters parameters_;
   std::string identity_;
+  std::map<std::string, image::RgbImage> held_;  ///< by the picture's hash, as many as fit
+  size_t held_bytes_ = 0;
 };
 
 }  // namespace calotype::train

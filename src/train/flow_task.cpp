@@ -42,7 +42,7 @@ FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const Tr
       load_(load),
       dtype_(load.dtype),
       device_(load.device),
-      vae_fingerprint_(weights::fingerprint(bundle_.part(Component::vae)).substr(0, 16)),
+      vae_fingerprint_(weights::fingerprint(bundle_.part(Component::vae)) + pipeline::dtype_name(dtype_)),
       encoder_fingerprint_(base::sha256_hex(weights::fingerprint(bundle_.part(Component::clip)) +
                                             weights::fingerprint(bundle_.part(Component::t5)))),
       t5_tokens_(options.max_sequence_length ? options.max_sequence_length
@@ -55,6 +55,7 @@ FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const Tr
   for (const Example& example : data.train) {
     content += example.hash;
     if (options_.masked) content += example.mask_hash;
+    for (const std::string& caption : example.captions) content += caption + "\n";
   }
   identity_ = base::sha256_hex(content);
   if (!options_.text_encoders) cache_prompts(data, hooks);

@@ -101,7 +101,7 @@ TrainResult TrainLoop::run() {
   result_.steps = step_;
   result_.output = options_.output;
   result_.peak_memory = pipeline::peak_memory();
-  log_.write_report(about());
+  write_report();
   return result_;
 }
 
@@ -218,7 +218,13 @@ void TrainLoop::show_previews() {
   std::optional<Average::Swap> swapped;
   if (average_) swapped.emplace(*average_);
   log_.add_previews(step_, task_.previews());
-  log_.write_report(about());
+  write_report();
+}
+
+void TrainLoop::write_report() const {
+  json page = about();
+  page["peak_memory"] = pipeline::peak_memory();
+  log_.write_report(page);
 }
 
 void TrainLoop::save_output(const fs::path& path) {
@@ -254,6 +260,7 @@ void TrainLoop::save_checkpoint() {
                       {"non_finite_in_a_row", non_finite_in_a_row_},
                       {"about", about()}};
   checkpoints_.save(checkpoint, hooks_.cancel, [this](std::string_view text) { note(std::string(text)); });
+  write_report();
 }
 
 void TrainLoop::resume() {

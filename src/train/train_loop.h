@@ -63,6 +63,7 @@ class TrainLoop {
   void save_checkpoint();
   void save_output(const std::filesystem::path& path);
   nlohmann::json about() const;
+  void write_report() const;
   bool due(int every) const { return every > 0 && step_ % every == 0; }
   void note(const std::string& text) const;
 
