@@ -9,6 +9,7 @@
 #include "adapters/lora_apply.h"
 #include "base/error.h"
 #include "base/sha256.h"
+#include "pipeline/diffusers_config.h"
 #include "pipeline/processor.h"
 #include "train/captions.h"
 #include "train/model_files.h"
@@ -23,6 +24,11 @@ namespace {
 
 // Noise levels at which held-out pictures are judged: early, middle and late steps of sampling count alike.
 constexpr float kValidationSigmas[] = {0.9f, 0.7f, 0.5f, 0.3f, 0.1f};
+
+/// Names what a part computes: its numbers and the settings beside them, such as the VAE's scaling factor.
+std::string identity_of(const weights::TensorIndex& part) {
+  return base::sha256_hex(weights::fingerprint(part) + pipeline::part_config(part).dump());
+}
 
 /// Held-out pictures are judged as they are: no chance but the fixed noise.
 TrainOptions judging(TrainOptions options) {
@@ -42,15 +48,14 @@ FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const Tr
       load_(load),
       dtype_(load.dtype),
       device_(load.device),
-      vae_fingerprint_(weights::fingerprint(bundle_.part(Component::vae)) + pipeline::dtype_name(dtype_)),
-      encoder_fingerprint_(base::sha256_hex(weights::fingerprint(bundle_.part(Component::clip)) +
-                                            weights::fingerprint(bundle_.part(Component::t5)))),
+      vae_fingerprint_(identity_of(bundle_.part(Component::vae)) + pipeline::dtype_name(dtype_)),
+      encoder_fingerprint_(identity_of(bundle_.part(Component::clip)) + identity_of(bundle_.part(Component::t5))),
       t5_tokens_(options.max_sequence_length ? options.max_sequence_length
                                              : static_cast<int>(bundle_.variant().text_tokens)),
       encoder_(bundle_),
       latents_(work_folder(options) / "latents"),
       prompts_(work_folder(options) / "prompts") {
-  std::string content = weights::fingerprint(bundle_.part(Component::transformer)) + encoder_fingerprint_;
+  std::string content = identity_of(bundle_.part(Component::transformer)) + encoder_fingerprint_;
   content += vae_fingerprint_;
   for (const Example& example : data.train) {
     content += example.hash;

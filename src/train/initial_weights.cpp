@@ -152,6 +152,25 @@ void check_memory(const Shapes& shapes, const std::string& where) {
               where, numbers / 1e6, 4 * numbers / 1e9, pipeline::bytes_text(available));
 }
 
+/// What one part hands to another must have the size that the other expects; parts that are there already are left to
+/// whoever opens the model.
+void check_together(const fs::path& model, const std::map<Component, Shapes>& parts) {
+  const auto columns = [&](Component part, const char* tensor) -> int64_t {
+    return parts.contains(part) ? parts.at(part).at(tensor).at(1) : 0;
+  };
+  const auto check = [&](int64_t takes, const char* key, int64_t gives, std::string_view what) {
+    base::check(!takes || !gives || takes == gives, ErrorKind::corrupt_file,
+                "{}: transformer/config.json: {} is {}, but {} is {}; make them fit", model.string(), key, takes, what,
+                gives);
+  };
+  check(columns(Component::transformer, "txt_in.weight"), "joint_attention_dim",
+        columns(Component::t5, "shared.weight"), "d_model of text_encoder_2");
+  check(columns(Component::transformer, "vector_in.in_layer.weight"), "pooled_projection_dim",
+        columns(Component::clip, "text_model.embeddings.token_embedding.weight"), "hidden_size of text_encoder");
+  check(columns(Component::transformer, "img_in.weight"), "in_channels",
+        4 * columns(Component::vae, "decoder.conv_in.weight"), "four times latent_channels of vae");
+}
+
 bool begins_at_zero(const std::string& name) {
   return name.ends_with(".bias") || name.find("_mod.lin.") != std::string::npos ||
          name.find("modulation.lin.") != std::string::npos || name.starts_with("final_layer.");
@@ -204,6 +223,7 @@ fs::path with_initial_weights(const fs::path& model, const fs::path& target, uin
     missing[component] = shapes_of(component, {config, file.string()});
     check_memory(missing[component], file.string());
   }
+  check_together(model, missing);
   fs::remove_all(target);
   link_copy(model, target);
   for (const auto& [component, shapes] : missing) {

@@ -189,6 +189,23 @@ void configure(const fs::path& folder, const char* part, const char* key, const 
   std::ofstream(file) << config;
 }
 
+// Encoded pictures are kept between runs, but not those that a VAE with other settings encoded.
+TEST(FullTraining, KeptLatentsBelongToTheVaesSettings) {
+  const TemporaryFolder folder;
+  const fs::path from = folder / "model", data = zip(folder, picture_parts(3));
+  fs::copy(model("m2_schnell"), from, fs::copy_options::recursive);
+  const auto first_loss = [&](const char* output) {
+    const ProgramResult run = run_calotype(full(data, from, folder / output, {"--steps", "1", "--restart"}));
+    EXPECT_EQ(run.exit_code, 0) << run.error;
+    return run.exit_code ? 0.0 : json_lines(run.out).front().at("loss").get<double>();
+  };
+  const double before = first_loss("one");
+  configure(from, "vae", "scaling_factor", 1.5);
+  const double after = first_loss("one");
+  EXPECT_NE(after, before);
+  EXPECT_EQ(after, first_loss("fresh"));
+}
+
 // The promise is 10 %; here memory is small beside the program itself, and machines differ in how their allocator fills
 // gaps.
 TEST(Forecast, IsNearThePeakOfTheRun) {

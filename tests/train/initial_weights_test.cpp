@@ -103,8 +103,8 @@ double deviation(const at::Tensor& t) { return t.square().mean().sqrt().item<dou
 TEST(InitialWeights, HaveTheStatisticsOfTheirLayers) {
   const test::TemporaryFolder folder;
   const fs::path model = bare("m4_dev", folder / "bare");
-  for (const auto& [key, value] :
-       std::map<std::string, json>{{"attention_head_dim", 32}, {"axes_dims_rope", {8, 12, 12}}})
+  for (const auto& [key, value] : std::map<std::string, json>{
+           {"attention_head_dim", 32}, {"axes_dims_rope", {8, 12, 12}}, {"joint_attention_dim", 128}})
     configure(model, "transformer", key, value);
   configure(model, "vae", "block_out_channels", {32, 32});
   for (const auto& [key, value] : std::map<std::string, json>{{"d_model", 128}, {"d_kv", 24}})
@@ -141,6 +141,7 @@ TEST(InitialWeights, T5ScoresBeginAtAboutOne) {
   const fs::path model = bare("m4_dev", folder / "bare");
   for (const auto& [key, value] : std::map<std::string, json>{{"d_model", 128}, {"d_kv", 64}, {"num_heads", 2}})
     configure(model, "text_encoder_2", key, value);
+  configure(model, "transformer", "joint_attention_dim", 128);
   const auto made = pipeline::open_partial_bundle({.model = with_initial_weights(model, folder / "made", 3)});
   const std::string layer = "encoder.block.0.layer.0.SelfAttention.";
   const at::Tensor x = at::randn({200, 128}, at::detail::createCPUGenerator(5));
@@ -170,6 +171,9 @@ TEST(InitialWeights, HostileConfigurationsAreRefused) {
       {"transformer", "attention_head_dim", 7},
       {"transformer", "attention_head_dim", uint64_t{1} << 63},
       {"transformer", "in_channels", 18},
+      {"transformer", "in_channels", 32},
+      {"transformer", "joint_attention_dim", 24},
+      {"transformer", "pooled_projection_dim", 24},
       {"transformer", "guidance_embeds", "yes"},
       {"transformer", "axes_dims_rope", {"a", 2, 2}},
       {"transformer", "axes_dims_rope", {2, 2}},
