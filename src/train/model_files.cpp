@@ -140,8 +140,10 @@ void save_adapter(const fs::path& path, const std::vector<AdapterPair>& pairs, c
 }
 
 void link_copy(const fs::path& from, const fs::path& to) {
+  // Listed before anything is made: the copy may lie inside the original.
+  const std::vector<fs::directory_entry> entries(fs::recursive_directory_iterator(from), {});
   fs::create_directories(to);
-  for (const auto& entry : fs::recursive_directory_iterator(from)) {
+  for (const auto& entry : entries) {
     const fs::path target = to / fs::relative(entry.path(), from);
     if (entry.is_directory()) {
       fs::create_directories(target);
@@ -202,10 +204,11 @@ void save_model(const fs::path& folder, const TrainedParts& parts, const pipelin
   fs::remove_all(fresh);
   if (model.empty()) {
     fs::create_directories(fresh);
-    for (const auto& [component, tensors] : parts)
+    for (const auto& [component, tensors] : parts) {
+      const json config = {{weights::name(component), pipeline::part_config(bundle.part(component))}};
       weights::write_tensors(fresh / fmt::format("{}.safetensors", pipeline::diffusers_folder(component)),
-                             in_type(tensors, save_type(options)),
-                             {{"config", pipeline::part_config(bundle.part(component)).dump()}});
+                             in_type(tensors, save_type(options)), {{"calotype.config", config.dump()}});
+    }
   } else {
     const fs::path staging = folder.string() + ".staging";
     fs::remove_all(staging);

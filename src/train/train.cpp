@@ -153,6 +153,15 @@ void write_package(const TrainOptions& options, const TrainData& data) {
   files::write_tar(options.output.string() + ".tar", entries);
 }
 
+/// A model is saved beside copies of the parts that were not trained, so it cannot lie among them.
+void check_apart(const fs::path& model, const TrainOptions& options) {
+  if (options.mode == Mode::lora || !fs::is_directory(model)) return;
+  const fs::path inner = fs::weakly_canonical(options.output), outer = fs::canonical(model);
+  const bool inside = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+  base::check(!inside, ErrorKind::bad_input, "{}: lies inside the model {}; name another folder with --output",
+              options.output.string(), model.string());
+}
+
 }  // namespace
 
 Dataset training_dataset(const TrainOptions& options, int64_t vae_factor, const TrainHooks& hooks) {
@@ -199,7 +208,9 @@ pipeline::ModelBundle training_bundle(const pipeline::ModelPaths& paths, const T
                 "{}: has no weights yet, and adapters correct existing ones; train it with --mode full first",
                 from.model.string());
     const fs::path initial = work_folder(options) / "initial", fresh = work_folder(options) / "initial.new";
-    if (options.restart) fs::remove_all(initial);
+    // Until something was learned from them they are made anew: seed and configurations may have changed.
+    const fs::path checkpoints = work_folder(options) / "checkpoints";
+    if (options.restart || !fs::exists(checkpoints) || fs::is_empty(checkpoints)) fs::remove_all(initial);
     if (!fs::exists(initial)) fs::rename(with_initial_weights(from.model, fresh, options.seed), initial);
     from.model = initial;
   }
@@ -225,6 +236,7 @@ pipeline::ModelBundle training_bundle(const pipeline::ModelPaths& paths, const T
 TrainResult train(const pipeline::ModelPaths& paths, TrainOptions options, const pipeline::RuntimeOptions& runtime,
                   const TrainHooks& hooks) {
   check_options(options);
+  check_apart(paths.model, options);
   const WorkFolder lock(work_folder(options));
   remove_leftovers(options);
   const pipeline::ModelBundle bundle = training_bundle(paths, options);

@@ -206,6 +206,56 @@ TEST(FullTraining, KeptLatentsBelongToTheVaesSettings) {
   EXPECT_EQ(after, first_loss("fresh"));
 }
 
+// A file has no config.json beside it: what the tensors do not show (groups, scaling) must come along in the file.
+TEST(AutoencoderFile, TrainedFromOneFileOpens) {
+  const TemporaryFolder folder;
+  const std::string vae = (folder / "vae.safetensors").string();
+  ASSERT_EQ(run_calotype({"convert", model("m2_schnell"), vae, "--part", "vae"}).exit_code, 0);
+  const fs::path out = folder / "out";
+  const ProgramResult run = run_calotype(
+      command(zip(folder, picture_parts(2)), out,
+              {"--vae", vae, "--component", "autoencoder", "--mode", "full", "--steps", "2", "--crop", "16"}));
+  ASSERT_EQ(run.exit_code, 0) << run.error;
+  const fs::path trained = out / "vae.safetensors", drawn = folder / "a.png";
+  const ProgramResult generated =
+      run_calotype({"generate", "a disc", "--model", model("m2_schnell"), "--vae", trained.string(), "--width", "32",
+                    "--height", "32", "--steps", "1", "--output", drawn.string()});
+  EXPECT_EQ(generated.exit_code, 0) << generated.error;
+}
+
+// Writing the result copies the model's folder, which must not contain the result.
+TEST(FullTrainingMistakes, OutputInsideTheModelIsRefusedAtOnce) {
+  const TemporaryFolder folder;
+  const fs::path data = zip(folder, picture_parts(2));
+  for (const bool weights : {false, true}) {
+    const fs::path from = folder / (weights ? "whole" : "bare");
+    if (weights)
+      fs::copy(model("m2_schnell"), from, fs::copy_options::recursive);
+    else
+      bare("m2_schnell", from);
+    const ProgramResult run = run_calotype(full(data, from, from / "result", {"--steps", "1"}));
+    EXPECT_EQ(run.exit_code, 2);
+    expect_words(run.error, {"result", "inside the model", "--output"});
+    EXPECT_FALSE(fs::exists(from / "result.train"));
+  }
+}
+
+// Without a checkpoint nothing was learned yet, so another seed begins anew rather than with the earlier one's weights.
+TEST(FullTrainingMistakes, AnotherSeedBeforeTheFirstCheckpointMakesOtherWeights) {
+  const TemporaryFolder folder;
+  const fs::path from = bare("m2_schnell", folder / "bare"), data = zip(folder, picture_parts(2));
+  const fs::path interrupted = folder / "interrupted", fresh = folder / "fresh";
+  const auto words = [&](const fs::path& output, const char* seed) {
+    return full(data, from, output, {"--steps", "1", "--dtype", "f32", "--seed", seed});
+  };
+  ASSERT_EQ(run_calotype(words(interrupted, "1")).exit_code, 0);
+  fs::remove_all(work(interrupted) / "checkpoints");  // as if it had been killed before
+  fs::remove_all(interrupted);
+  ASSERT_EQ(run_calotype(words(interrupted, "2")).exit_code, 0);
+  ASSERT_EQ(run_calotype(words(fresh, "2")).exit_code, 0);
+  EXPECT_TRUE(weight_files(interrupted) == weight_files(fresh));
+}
+
 // The promise is 10 %; here memory is small beside the program itself, and machines differ in how their allocator fills
 // gaps.
 TEST(Forecast, IsNearThePeakOfTheRun) {
