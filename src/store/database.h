@@ -1,0 +1,58 @@
+// The one database behind server and workers: a SQLite file (one machine) or PostgreSQL (several).
+//
+//   auto database = Database::open("sqlite:data/calotype.db");      // or "postgresql://user:password@host:5432/name"
+//   database->transaction([&](Poco::Data::Session& session) { … }); // all of it or nothing
+//
+// Opening creates the tables or brings them to this program's version. Only src/store speaks SQL; the server and the
+// workers use job_store.h and its siblings (store.h opens all of them at once).
+//
+// Thread-safe. Sessions come from a pool, one per thread that is at work. A process that forks must open its own
+// Database in the child; connections do not survive a fork.
+#pragma once
+
+#include <Poco/Data/Session.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace calotype::store {
+
+/// What a commit survives. Both survive the death of every process; `full` also survives the loss of power.
+enum class Durability { full, relaxed };
+
+class Database {
+ public:
+  /// "sqlite:PATH", a path that ends in .db, or "postgresql://…" (also "postgres://"). The folder of a SQLite file is
+  /// made when missing. Errors: bad_input for another URL, not_found for a server that does not answer, conflict for
+  /// tables of a newer program.
+  static std::shared_ptr<Database> open(const std::string& url);
+  ~Database();
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
+
+  bool postgres() const { return postgres_; }
+
+  /// A connection for reading; goes back to the pool with the last copy. Waits while all are in use.
+  Poco::Data::Session session();
+
+  /// Runs `work` in one write transaction; it is called again after a collision with another writer, so it must have no
+  /// other effects. Its exceptions undo everything and pass through. A disk without space is an Error disk_full.
+  void transaction(const std::function<void(Poco::Data::Session&)>& work, Durability durability = Durability::full);
+
+  /// A number that has changed when another or this process committed something since; cheap (SQLite only, on
+  /// PostgreSQL it always differs). `session` must be the same in all calls.
+  int64_t data_version(Poco::Data::Session& session);
+
+ private:
+  struct Pool;
+  Database(bool postgres, std::unique_ptr<Pool> pool);
+  void attempt(const std::function<void(Poco::Data::Session&)>& work, Durability durability);
+
+  bool postgres_;
+  std::unique_ptr<Pool> pool_;
+  int64_t changes_ = 0;
+};
+
+}  // namespace calotype::store
