@@ -29,6 +29,9 @@ class AddressGuard;
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
 
+/// `done` and `total` bytes; total 0 while unknown. Called on the working thread, at most about ten times a second.
+using TransferProgress = std::function<void(uint64_t done, uint64_t total)>;
+
 /// Signs a request for an S3-compatible store (AWS Signature Version 4, in the Authorization header).
 struct AwsKey {
   std::string access_key, secret_key;
@@ -52,6 +55,7 @@ struct HttpRequest {
   const AddressGuard* guard = nullptr;     ///< checks every hop and pins its addresses; also bypasses proxies
   std::optional<AwsKey> aws = {};
   const base::CancelToken* cancel = nullptr;
+  TransferProgress on_upload = {};  ///< bytes of the body sent so far
 };
 
 struct HttpResponse {
@@ -65,12 +69,14 @@ struct HttpResponse {
   std::optional<std::string_view> header(std::string_view name) const;
 };
 
-/// Redirects: Authorization, Cookie and the AWS signature stay behind when scheme, host or port change; 303 and a
-/// POST's 301 or 302 become GET; https never falls back to http. HEAD answers carry no body.
+/// Redirects: when scheme, host or port change, only headers that cannot be secrets go along (Accept…, Range, If-…,
+/// User-Agent, Content-Type) and nothing is signed; 303 and a POST's 301 or 302 become GET; https never becomes http.
 HttpResponse send(const HttpRequest& request);
 
-/// `done` and `total` bytes; total 0 while unknown. Called on the working thread, at most about ten times a second.
-using TransferProgress = std::function<void(uint64_t done, uint64_t total)>;
+/// Gives the body away piece by piece instead of keeping it: status, headers and url of the answer are known by then.
+/// Bodies of redirects that are followed are not given. What the sink throws ends the transfer and reaches the caller.
+using BodySink = std::function<void(const HttpResponse& head, std::string_view piece)>;
+HttpResponse send(const HttpRequest& request, const BodySink& sink);
 
 struct DownloadOptions {
   std::string sha256 = {};            ///< 64 hexadecimal digits the file must have, "" = whatever comes
