@@ -1,0 +1,44 @@
+// From the body of a request to a job in the store, and waiting for its end.
+//
+//   const store::Job job = submit(site, request, {.target = target, .body = body});
+//   return job_answer(site, request, wait_as_preferred(site, request, job));
+//
+// All APIs of this server come through here, so that checks, limits and secrets are handled once. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "server/http_message.h"
+#include "server/site.h"
+#include "server/targets.h"
+
+namespace calotype::server {
+
+struct Submission {
+  Target target;
+  Json body = Json::object();  ///< input, webhook, webhook_events_filter, webhook_completed; other keys are ignored
+  store::JobKind kind = store::JobKind::prediction;
+  std::string id, deployment, destination;
+  bool data_uris = false;
+};
+
+/// Problems: 422 naming the fields that are wrong; Errors: disk_full, conflict (another job has this id).
+store::Job submit(Site& site, const Request& request, const Submission& submission);
+
+/// Seconds of "Prefer: wait" (60) or "wait=N" (1 to 60); nothing without it. Problem 400 for another N.
+std::optional<std::chrono::seconds> preferred_wait(const Request& request);
+/// Of "30", "30s", "5m", "1h30m45s" in Cancel-After. Problem 422 for anything else and for less than 5 s.
+std::optional<std::chrono::seconds> cancel_after(const Request& request);
+
+/// The job when it has ended or `patience` is over, whatever comes first.
+store::Job wait_for_end(Site& site, store::Job job, std::chrono::milliseconds patience);
+
+/// How long to hold a request whose client gives up after `asked`: the answer must be there before that.
+std::chrono::milliseconds holding_time(std::chrono::seconds asked);
+
+/// 201 with the job, after waiting as the request's Prefer header asks.
+Response created_answer(Site& site, const Request& request, const store::Job& job);
+
+}  // namespace calotype::server
