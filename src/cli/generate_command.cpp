@@ -185,8 +185,10 @@ void add_generate(CLI::App& app) {
   command->add_option("prompt", options->prompt, "what to draw, in words; any length");
   command->add_option("--prompt-file", options->prompt_file, "file with one prompt a line; the model stays loaded");
   add_model_options(*command, options->model);
-  command->add_option("--width", g.width, "pixels, a multiple of 16, default 1024");
-  command->add_option("--height", g.height, "pixels, a multiple of 16, default 1024");
+  command->add_option("--width", g.width,
+                      "pixels, a multiple of 16; default: what the model was made for, 1024 for FLUX.1");
+  command->add_option("--height", g.height,
+                      "pixels, a multiple of 16; default: what the model was made for, 1024 for FLUX.1");
   command->add_option("--steps", g.steps, "sampling steps, 0 = 4 for schnell, 28 for dev")->capture_default_str();
   command->add_option("--guidance", g.guidance, "how closely dev follows the prompt, default 3.5");
   command->add_option("--negative-prompt", g.negative_prompt, "what to avoid; needs --true-cfg");

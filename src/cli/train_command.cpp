@@ -217,6 +217,10 @@ void add_learning_options(CLI::App& c, TrainOptions& t) {
 void add_objective_options(CLI::App& c, TrainOptions& t) {
   c.add_option("--timesteps", t.timesteps, "noise levels: sigmoid, flux-shift or uniform")->capture_default_str();
   c.add_option("--guidance", t.guidance, "what dev models are told while they learn")->capture_default_str();
+  c.add_option("--distill-guidance", t.distill_guidance,
+               "LOW,HIGH: learn to draw in one pass what guidance draws in two")
+      ->delimiter(',')
+      ->expected(2);
   c.add_option("--caption-dropout", t.caption_dropout, "share of samples that learn the empty prompt")
       ->capture_default_str();
   c.add_option("--latents", t.latents, "sample or mean of the VAE's posterior")->capture_default_str();
@@ -256,9 +260,11 @@ void add_train(CLI::App& app) {
   c->add_flag("--flip", t.flip, "mirror half of the samples");
   c->add_flag("--caption-lines", t.caption_lines, "each line of a caption file is an alternative");
   c->add_option("--caption", t.default_caption, "for pictures without a caption file");
-  c->add_option("--max-sequence-length", t.max_sequence_length, "T5 tokens, 0 = 256 for schnell, 512 for dev")
+  c->add_option("--max-sequence-length", t.max_sequence_length,
+                "T5 tokens, 0 = that of the model: 256 for schnell, 512 for dev")
       ->capture_default_str();
   c->add_option("--crop", t.crop, "autoencoder: side of the squares it learns from")->capture_default_str();
+  c->add_option("--pooled", t.pooled, "autoencoder: share of steps with latents averaged 2 x 2")->capture_default_str();
   add_watching_options(*c, t);
   c->add_option("--recompute", options->recompute, "compute blocks again in the backward pass: auto, on, off")
       ->capture_default_str();

@@ -6,6 +6,7 @@
 #include "base/data_folder.h"
 #include "base/error.h"
 #include "files/shard_index.h"
+#include "text/tokenizer_config.h"
 
 namespace calotype::pipeline {
 namespace fs = std::filesystem;
@@ -167,6 +168,13 @@ flux::ScheduleConfig read_schedule(const ModelBundle& bundle, const fs::path& mo
   return config;
 }
 
+/// A small model's tokenizer says how much text it was made for; FLUX.1's takes at least the variant's tokens.
+int64_t default_text_tokens(const ModelBundle& bundle) {
+  if (!bundle.parts.contains(Component::transformer)) return 0;
+  const auto longest = text::read_tokenizer_config(bundle.t5_tokenizer).max_length;
+  return std::min(bundle.variant().text_tokens, longest.value_or(bundle.variant().text_tokens));
+}
+
 }  // namespace
 
 std::vector<FileGroup> open_files(const fs::path& path) {
@@ -204,6 +212,7 @@ ModelBundle open_partial_bundle(const ModelPaths& paths) {
   bundle.clip_tokenizer = find_tokenizer(bundle, Component::clip);
   bundle.t5_tokenizer = find_tokenizer(bundle, Component::t5);
   bundle.schedule = read_schedule(bundle, paths.model);
+  bundle.text_tokens = default_text_tokens(bundle);
   return bundle;
 }
 

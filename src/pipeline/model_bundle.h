@@ -47,6 +47,8 @@ struct ModelBundle {
     return flux::transformer_config(part(weights::Component::transformer));
   }
   const flux::Variant& variant() const { return flux::variant_of(transformer()); }
+  int64_t text_tokens =
+      0;  ///< T5 tokens when nothing else is asked: the variant's, or fewer where the tokenizer says so
 };
 
 /// Errors: not_found naming each missing part and what was found instead, with the option that supplies it; conflict

@@ -43,10 +43,10 @@ image::RgbImage to_image(const Tensor& picture_3HW) {
           .pixels = std::vector<uint8_t>(begin, begin + bytes.numel())};
 }
 
-int checked_side(std::string_view field, std::optional<int> given, int64_t factor, std::vector<std::string>& warnings) {
-  constexpr int64_t kDefaultLatents = 128;
-  const int64_t multiple = 2 * factor;
-  const auto value = given.value_or(static_cast<int>(kDefaultLatents * factor));
+int checked_side(std::string_view field, std::optional<int> given, const vae::AutoencoderConfig& vae,
+                 std::vector<std::string>& warnings) {
+  const int64_t multiple = 2 * vae.factor();
+  const auto value = given.value_or(static_cast<int>(std::max(vae.sample_size, multiple)));
   base::check(value >= multiple && value <= kMaxSide, ErrorKind::bad_input, "--{} is {}, expected {} to {} pixels",
               field, value, multiple, kMaxSide);
   const int rounded = static_cast<int>(value / multiple * multiple);
@@ -113,15 +113,14 @@ GenerateResult TextToImage::checked(const GenerateOptions& options) const {
       .used = options, .model = bundle_.name, .variant = std::string(bundle_.variant().name), .dtype = dtype_};
   GenerateOptions& used = result.used;
   const flux::Variant& variant = bundle_.variant();
-  const int64_t factor = vae_config_.factor();
-  used.width = checked_side("width", options.width, factor, result.warnings);
-  used.height = checked_side("height", options.height, factor, result.warnings);
+  used.width = checked_side("width", options.width, vae_config_, result.warnings);
+  used.height = checked_side("height", options.height, vae_config_, result.warnings);
   check_range("steps", options.steps, 0, 1000);
   if (used.steps == 0) used.steps = variant.steps;
   check_range("count", options.count, 1, 64);
   check_range("true-cfg", options.true_cfg, 1, 100);
   check_range("max-sequence-length", options.max_sequence_length, 0, 512);
-  if (used.max_sequence_length == 0) used.max_sequence_length = static_cast<int>(variant.text_tokens);
+  if (used.max_sequence_length == 0) used.max_sequence_length = static_cast<int>(bundle_.text_tokens);
   if (options.guidance) check_range("guidance", *options.guidance, 0, 100);
   if (options.guidance && !variant.guidance) {
     result.warnings.push_back(

@@ -32,7 +32,8 @@ using at::Tensor;
 struct GenerateOptions {
   std::string prompt;                ///< UTF-8, any length; what the encoders cannot take is reported
   std::string negative_prompt;       ///< used only with true_cfg above 1
-  std::optional<int> width, height;  ///< pixels, default 1024 (128 latents); rounded down to multiples of 16 (twice the
+  std::optional<int> width, height;  ///< pixels, default: what the model was made for, 1024 for
+                                     ///< FLUX.1; rounded down to multiples of 16 (twice the
                                      ///< VAE's factor), at most 8192
   int steps = 0;                     ///< Euler steps 1 to 1000; 0 = the variant's default (schnell 4, dev 28)
   std::optional<double> guidance;    ///< 0 to 100, default 3.5; models without guidance embedding ignore it and warn

@@ -1,6 +1,7 @@
 #include "text/tokenizer_config.h"
 
 #include <charconv>
+#include <limits>
 
 #include "base/error.h"
 
@@ -46,6 +47,9 @@ TokenizerConfig read_tokenizer_config(const fs::path& folder) {
     const JsonDocument document(read_tokenizer_file(path));
     const JsonValue root = document.root();
     add_special_tokens(config, root);
+    // transformers writes 10³⁰ for "no limit", which is no 64-bit number.
+    if (const auto length = root.find("model_max_length"); length && length->json().is_number_integer())
+      config.max_length = length->integer(1, std::numeric_limits<int64_t>::max());
     if (const auto count = root.find("extra_ids")) config.extra_ids = count->integer(0, kMostExtraIds);
     if (const auto tokens = root.find("added_tokens_decoder"))
       for (const auto& [id, unused] : tokens->object().json().items())

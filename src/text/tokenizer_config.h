@@ -17,6 +17,7 @@ namespace calotype::text {
 
 struct TokenizerConfig {
   std::optional<std::string> bos, eos, pad, unk;  ///< texts of the special tokens
+  std::optional<int64_t> max_length;              ///< "model_max_length": the longest text that the model takes, tokens
   std::optional<int64_t> extra_ids;               ///< T5: how many <extra_id_n> follow the pieces of a spiece.model
   std::vector<AddedToken> added_tokens;           ///< "added_tokens_decoder"; used where there is no tokenizer.json
 };

@@ -23,6 +23,8 @@ Tensor edge_distance(const Tensor& a, const Tensor& b, int64_t dimension) {
   return (a.diff(1, dimension) - b.diff(1, dimension)).abs().mean();
 }
 
+Tensor pooled(const Tensor& x_BCHW, int64_t pool) { return pool == 1 ? x_BCHW : at::avg_pool2d(x_BCHW, {pool, pool}); }
+
 int between(int low, int high, at::Generator& random) {
   return low + static_cast<int>(at::randint(high - low + 1, {1}, random, at::kLong).item<int64_t>());
 }
@@ -44,13 +46,14 @@ image::RgbImage random_square(const image::RgbImage& picture, int side, at::Gene
 
 Tensor AutoencoderLoss::total() const { return l1 + kEdgeWeight * edges + kKlWeight * kl; }
 
-AutoencoderLoss autoencoder_loss(const vae::Autoencoder& vae, const Tensor& picture_B3HW, const Tensor& noise_BChw) {
+AutoencoderLoss autoencoder_loss(const vae::Autoencoder& vae, const Tensor& picture_B3HW, const Tensor& noise_BChw,
+                                 int64_t pool) {
   const vae::Posterior posterior = vae.encode(picture_B3HW.to(vae.dtype()));
   const Tensor mean = posterior.mean_BChw.to(at::kFloat), logvar = posterior.logvar_BChw.to(at::kFloat);
-  const Tensor z = mean + (logvar * 0.5).exp() * noise_BChw;
+  const Tensor z = pooled(mean + (logvar * 0.5).exp() * noise_BChw, pool), target = pooled(picture_B3HW, pool);
   const Tensor decoded = vae.decode(vae.scaled(z).to(vae.dtype())).to(at::kFloat);
-  return {.l1 = (decoded - picture_B3HW).abs().mean(),
-          .edges = edge_distance(decoded, picture_B3HW, 3) + edge_distance(decoded, picture_B3HW, 2),
+  return {.l1 = (decoded - target).abs().mean(),
+          .edges = edge_distance(decoded, target, 3) + edge_distance(decoded, target, 2),
           .kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()};
 }
 
@@ -95,17 +98,19 @@ Tensor AutoencoderTask::crops(const std::vector<Example>& examples, at::Generato
   return at::cat(squares).to(device_);
 }
 
-Tensor AutoencoderTask::loss_of(const Tensor& picture_B3HW, at::Generator& random) const {
+Tensor AutoencoderTask::loss_of(const Tensor& picture_B3HW, at::Generator& random, int64_t pool) const {
   const int64_t f = vae_->config().factor();
   const Tensor noise = at::randn(
       {picture_B3HW.size(0), vae_->config().latent_channels, picture_B3HW.size(2) / f, picture_B3HW.size(3) / f},
       random, at::kFloat);
-  return autoencoder_loss(*vae_, picture_B3HW, noise.to(device_)).total();
+  return autoencoder_loss(*vae_, picture_B3HW, noise.to(device_), pool).total();
 }
 
 Tensor AutoencoderTask::loss(int64_t index) {
   at::Generator random = generator(options_.seed, Stream::step, static_cast<uint64_t>(index));
-  return loss_of(crops(data_.train, random), random);
+  const Tensor pictures = crops(data_.train, random);
+  const bool pool = options_.pooled > 0 && at::rand({1}, random, at::kDouble).item<double>() < options_.pooled;
+  return loss_of(pictures, random, pool ? 2 : 1);
 }
 
 std::optional<double> AutoencoderTask::validation_loss() {
@@ -115,7 +120,7 @@ std::optional<double> AutoencoderTask::validation_loss() {
   double sum = 0;
   for (int i = 0; i < kBatches; ++i) {
     at::Generator random = generator(0, Stream::validation, static_cast<uint64_t>(i));
-    sum += loss_of(crops(data_.validation, random), random).item<double>();
+    sum += loss_of(crops(data_.validation, random), random, 1).item<double>();
   }
   return sum / kBatches;
 }

@@ -18,8 +18,11 @@ struct AutoencoderLoss {
   Tensor l1, edges, kl;  ///< scalars, f32
   Tensor total() const;
 };
-/// picture [B, 3, H, W] f32; `noise` [B, C, h, w] moves the posterior's mean to a sample of it.
-AutoencoderLoss autoencoder_loss(const vae::Autoencoder& vae, const Tensor& picture_B3HW, const Tensor& noise_BChw);
+/// picture [B, 3, H, W] f32; `noise` [B, C, h, w] moves the posterior's mean to a sample of it. With `pool` above 1 the
+/// average of each pool × pool latents is decoded and compared with the picture made as much smaller: latents of a
+/// smaller picture then resemble smaller latents, which the transformer learns sooner (Kouzelis et al. 2502.09509).
+AutoencoderLoss autoencoder_loss(const vae::Autoencoder& vae, const Tensor& picture_B3HW, const Tensor& noise_BChw,
+                                 int64_t pool = 1);
 
 class AutoencoderTask : public TrainTask {
  public:
@@ -36,7 +39,7 @@ class AutoencoderTask : public TrainTask {
  private:
   image::RgbImage picture(const Example& example);
   Tensor crops(const std::vector<Example>& examples, at::Generator& random);
-  Tensor loss_of(const Tensor& picture_B3HW, at::Generator& random) const;
+  Tensor loss_of(const Tensor& picture_B3HW, at::Generator& random, int64_t pool) const;
 
   const TrainOptions& options_;
   pipeline::ModelBundle bundle_;

@@ -50,8 +50,7 @@ FlowTask::FlowTask(pipeline::ModelBundle bundle, const TrainData& data, const Tr
       device_(load.device),
       vae_fingerprint_(identity_of(bundle_.part(Component::vae)) + pipeline::dtype_name(dtype_)),
       encoder_fingerprint_(identity_of(bundle_.part(Component::clip)) + identity_of(bundle_.part(Component::t5))),
-      t5_tokens_(options.max_sequence_length ? options.max_sequence_length
-                                             : static_cast<int>(bundle_.variant().text_tokens)),
+      t5_tokens_(options.max_sequence_length ? options.max_sequence_length : static_cast<int>(bundle_.text_tokens)),
       encoder_(bundle_),
       latents_(work_folder(options) / "latents"),
       prompts_(work_folder(options) / "prompts") {
@@ -119,6 +118,9 @@ void FlowTask::load_transformer() {
   weights::LoadOptions load = load_;
   if (options_.mode == Mode::full) load.trained = &transformer_weights_;
   transformer_ = std::make_unique<flux::FluxTransformer>(bundle_.part(Component::transformer), load);
+  if (options_.mode == Mode::full && !options_.distill_guidance.empty())
+    teacher_ = std::make_unique<flux::FluxTransformer>(bundle_.part(Component::transformer),
+                                                       weights::LoadOptions{.dtype = dtype_, .device = device_});
   if (options_.mode == Mode::lora) return add_adapters();
   if (options_.text_encoders) {
     weights::LoadOptions encoders = load_;
@@ -177,11 +179,32 @@ Tensor FlowTask::predict(const Noised& noised, const flux::Conditioning& cond, f
 
 Tensor FlowTask::loss(int64_t index) {
   FlowBatch batch = data_->batch(index);
-  const Noised sample = noised(batch);
+  Noised sample = noised(batch);
+  flux::Conditioning cond = conditioning(batch.captions);
+  if (!options_.distill_guidance.empty()) {
+    const double low = options_.distill_guidance[0], high = options_.distill_guidance[1];
+    cond.guidance = low + (high - low) * at::rand({1}, batch.random, at::kDouble).item<double>();
+    sample.velocity_BIC = guided_velocity(sample, batch, cond.guidance);
+  }
   const Tensor mask = batch.mask_B1hw.defined() ? batch.mask_B1hw.to(device_) : Tensor();
-  Tensor loss = flow_loss(predict(sample, conditioning(batch.captions), batch.size), sample, mask);
+  Tensor loss = flow_loss(predict(sample, cond, batch.size), sample, mask);
   if (!options_.preserve.empty()) loss = loss + options_.preserve_weight * preservation_loss(sample, batch);
   return loss;
+}
+
+/// What the model that the run began with says.
+Tensor FlowTask::teacher(const Noised& sample, const flux::Conditioning& cond, flux::LatentSize size) const {
+  const at::NoGradGuard no_grad;
+  if (teacher_) return teacher_->forward(sample.x_BIC.to(dtype_), cond, sample.sigma_B, size).to(at::kFloat);
+  const adapters::WithoutAdapters off(transformer_->adapter_slots());
+  return predict(sample, cond, size).to(at::kFloat);
+}
+
+/// Classifier-free guidance of the model that the run began with.
+Tensor FlowTask::guided_velocity(const Noised& sample, const FlowBatch& batch, double guidance) {
+  const Tensor with_prompt = teacher(sample, conditioning(batch.captions), batch.size),
+               without = teacher(sample, conditioning(std::vector<std::string>(batch.captions.size())), batch.size);
+  return without + guidance * (with_prompt - without);
 }
 
 /// What the class word draws shall stay what the frozen base draws for it.
@@ -191,11 +214,7 @@ Tensor FlowTask::preservation_loss(const Noised& sample, const FlowBatch& batch)
     captions.push_back(with_word(caption, options_.trigger, options_.preserve));
   const flux::Conditioning cond = conditioning(captions);
   Noised target = sample;
-  {
-    const at::NoGradGuard no_grad;
-    const adapters::WithoutAdapters off(transformer_->adapter_slots());
-    target.velocity_BIC = predict(sample, cond, batch.size).to(at::kFloat);
-  }
+  target.velocity_BIC = teacher(sample, cond, batch.size);
   return flow_loss(predict(sample, cond, batch.size), target);
 }
 

@@ -48,6 +48,8 @@ class FlowTask : public TrainTask {
   Noised noised(FlowBatch& batch) const;
   Tensor predict(const Noised& noised, const flux::Conditioning& cond, flux::LatentSize size) const;
   Tensor preservation_loss(const Noised& noised, const FlowBatch& batch);
+  Tensor teacher(const Noised& noised, const flux::Conditioning& cond, flux::LatentSize size) const;
+  Tensor guided_velocity(const Noised& noised, const FlowBatch& batch, double guidance);
   image::RgbImage draw(const std::string& prompt, const vae::Autoencoder& vae);
 
   const TrainOptions& options_;
@@ -61,6 +63,7 @@ class FlowTask : public TrainTask {
   pipeline::PromptEncoder encoder_;
   TensorCache latents_, prompts_;
   std::unique_ptr<flux::FluxTransformer> transformer_;
+  std::unique_ptr<flux::FluxTransformer> teacher_;  ///< full mode with distillation: the model that the run began with
   std::map<std::string, Tensor> transformer_weights_, encoder_weights_;  ///< trained in full mode
   std::vector<adapters::AdapterPair> pairs_;                             ///< trained in lora mode
   Parameters parameters_;

@@ -176,13 +176,33 @@ bool begins_at_zero(const std::string& name) {
          name.find("modulation.lin.") != std::string::npos || name.starts_with("final_layer.");
 }
 
+/// T5's positions [buckets, heads]: each head begins by looking at its left or right neighbours, every other pair of
+/// heads further away, as ALiBi's slopes do (Press et al. 2108.12409). From zero a small encoder takes long to find the
+/// order of words, and a picture gets its colours from whose neighbour a colour word is. Buckets: transformers
+/// T5Attention._relative_position_bucket, the first half for what stands before.
+at::Tensor neighbour_bias(int64_t buckets, int64_t heads) {
+  const at::Tensor bias = at::zeros({buckets, heads}, at::kFloat);
+  if (buckets < 2) return bias;
+  auto value = bias.accessor<float, 2>();
+  constexpr float kOtherSide = -4;
+  for (int64_t head = 0; head < heads; ++head) {
+    const float slope = std::exp2(1 - static_cast<float>(head / 2));
+    for (int64_t bucket = 0; bucket < buckets; ++bucket) {
+      const int64_t distance = bucket % (buckets / 2);
+      const bool looked_at = distance > 0 && (bucket >= buckets / 2) == (head % 2 == 0);
+      value[bucket][head] = (looked_at ? slope : kOtherSide) - slope * static_cast<float>(distance);
+    }
+  }
+  return bias;
+}
+
 at::Tensor initial(const std::string& name, const std::vector<int64_t>& shape, at::Generator& random) {
   const at::Tensor value = at::zeros(shape, at::TensorOptions().dtype(at::kFloat));
   if (begins_at_zero(name)) return value;
   if (shape.size() == 1) return value.fill_(1);
   if (name == "shared.weight") return value.normal_(0, 1, random);
-  if (name.find("embedding") != std::string::npos || name.find("relative_attention_bias") != std::string::npos)
-    return value.normal_(0, 0.02, random);
+  if (name.find("relative_attention_bias") != std::string::npos) return neighbour_bias(shape[0], shape[1]);
+  if (name.find("embedding") != std::string::npos) return value.normal_(0, 0.02, random);
   int64_t in = 1;
   for (size_t i = 1; i < shape.size(); ++i) in *= shape[i];
   const double bound =

@@ -88,7 +88,7 @@ Cost measured(at::Device device, const std::function<void()>& work, const std::f
 }
 
 int t5_tokens(const pipeline::ModelBundle& bundle, const TrainOptions& options) {
-  return options.max_sequence_length ? options.max_sequence_length : static_cast<int>(bundle.variant().text_tokens);
+  return options.max_sequence_length ? options.max_sequence_length : static_cast<int>(bundle.text_tokens);
 }
 
 at::ScalarType compute_type(const pipeline::ModelBundle& bundle, const pipeline::RuntimeOptions& runtime) {

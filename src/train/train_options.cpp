@@ -32,6 +32,16 @@ void check_text(std::string_view field, const std::string& value) {
               base::printable(value));
 }
 
+void check_distillation(const TrainOptions& o) {
+  if (o.distill_guidance.empty()) return;
+  const auto& range = o.distill_guidance;
+  base::check(range.size() == 2 && range[0] >= 0 && range[1] >= range[0] && range[1] <= 100, ErrorKind::bad_input,
+              "--distill-guidance is {}, expected two numbers from 0 to 100 like 1,5", nlohmann::json(range).dump());
+  base::check(o.mode != Mode::autoencoder && !o.text_encoders && o.preserve.empty(), ErrorKind::bad_input,
+              "--distill-guidance trains the transformer alone; leave out --component autoencoder, --text-encoders "
+              "and --preserve");
+}
+
 void check_layers(const std::string& pattern) {
   if (pattern.empty()) return;
   base::check(pattern.size() <= 1000, ErrorKind::bad_input, "--layers has {} characters, expected at most 1000",
@@ -106,6 +116,7 @@ void check_options(const TrainOptions& o) {
   check_range("ema", o.ema, 0.0, 0.999999);
   check_word("timesteps", o.timesteps, {"sigmoid", "flux-shift", "uniform"});
   check_range("guidance", o.guidance, 0.0, 100.0);
+  check_distillation(o);
   check_range("caption-dropout", o.caption_dropout, 0.0, 1.0);
   check_word("latents", o.latents, {"sample", "mean"});
   check_range("preserve-weight", o.preserve_weight, 0.0, 1000.0);
@@ -113,6 +124,7 @@ void check_options(const TrainOptions& o) {
   for (const int resolution : o.resolutions) check_range("resolution", resolution, 16, 4096);
   check_range("max-sequence-length", o.max_sequence_length, 0, 512);
   check_range("crop", o.crop, 16, 1024);
+  check_range("pooled", o.pooled, 0.0, 1.0);
   check_range("checkpoint-every", o.checkpoint_every, 0, 1'000'000);
   check_range("validation-split", o.validation_split, 0.0, 0.5);
   check_range("validate-every", o.validate_every, 1, 1'000'000);
@@ -174,7 +186,7 @@ std::string settings_text(const TrainOptions& o) {
   if (o.optimizer == "muon") s["muon-lr"] = o.muon_learning_rate;
   if (o.mode == Mode::lora) s.update({{"rank", o.rank}, {"alpha", alpha_of(o)}, {"layers", o.layers}});
   if (o.mode == Mode::autoencoder)
-    s["crop"] = o.crop;
+    s.update({{"crop", o.crop}, {"pooled", o.pooled}});
   else
     s.update({{"timesteps", o.timesteps},
               {"guidance", o.guidance},
@@ -183,6 +195,7 @@ std::string settings_text(const TrainOptions& o) {
               {"max-sequence-length", o.max_sequence_length},
               {"preserve", o.preserve},
               {"preserve-weight", o.preserve_weight},
+              {"distill-guidance", o.distill_guidance},
               {"text-encoders", o.text_encoders}});
   return s.dump();
 }

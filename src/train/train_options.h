@@ -50,10 +50,13 @@ struct TrainOptions {
   // Objective
   std::string timesteps = "sigmoid";  ///< sigmoid, flux-shift, uniform
   double guidance = 1.0;              ///< what models with guidance are told while they learn
-  double caption_dropout = 0.05;      ///< share of samples that learn the empty prompt
-  std::string latents = "sample";     ///< sample or mean of the VAE's posterior
-  bool masked = false;                ///< weigh the loss by the data's masks
-  std::string preserve;               ///< class word: what it draws stays as it was (differential output preservation)
+  /// Two numbers, low and high: the model learns to draw in one pass, told a guidance g from this range, what the model
+  /// it begins with draws with classifier-free guidance g in two (Meng et al. 2210.03142). Empty: off.
+  std::vector<double> distill_guidance;
+  double caption_dropout = 0.05;   ///< share of samples that learn the empty prompt
+  std::string latents = "sample";  ///< sample or mean of the VAE's posterior
+  bool masked = false;             ///< weigh the loss by the data's masks
+  std::string preserve;            ///< class word: what it draws stays as it was (differential output preservation)
   double preserve_weight = 1.0;
 
   // Pictures
@@ -63,6 +66,7 @@ struct TrainOptions {
   std::string default_caption;                      ///< for pictures without caption file
   int max_sequence_length = 0;                      ///< T5 tokens; 0: the variant's default
   int crop = 64;                                    ///< autoencoder: side of the squares it learns from, pixels
+  double pooled = 0;                                ///< autoencoder: share of steps that decode latents averaged 2 × 2
 
   // Watching
   int checkpoint_every = 100;             ///< steps between checkpoints, 0: only at the end and on Ctrl-C

@@ -148,6 +148,7 @@ AutoencoderConfig autoencoder_config(const weights::TensorIndex& index) {
   if (!config.encoder_channels.empty()) config.encoder_blocks = index.count("encoder.down.0.block.");
   config.groups = static_cast<int64_t>(number_or(index.config, "norm_num_groups", 32));
   config.scaling = number_or(index.config, "scaling_factor", config.scaling);
+  config.sample_size = static_cast<int64_t>(number_or(index.config, "sample_size", 1024));
   config.shift = number_or(index.config, "shift_factor", config.shift);
   for (const auto& channels : {config.encoder_channels, config.decoder_channels})
     for (const int64_t c : channels)
@@ -156,6 +157,8 @@ AutoencoderConfig autoencoder_config(const weights::TensorIndex& index) {
                   index.where(), c, config.groups);
   base::check(config.scaling != 0 && config.latent_channels > 0, ErrorKind::corrupt_file,
               "{}: scaling_factor is 0 or the latents have no channels", index.where());
+  base::check(config.sample_size >= 1 && config.sample_size <= 8192, ErrorKind::corrupt_file,
+              "{}: sample_size is {}, expected 1 to 8192 pixels", index.where(), config.sample_size);
   return config;
 }
 

@@ -27,6 +27,7 @@ struct AutoencoderConfig {
   int encoder_blocks = 2, decoder_blocks = 3;               ///< residual blocks per level
   int64_t groups = 32;
   double scaling = 0.3611, shift = 0.1159;
+  int64_t sample_size = 1024;  ///< side of the pictures that the model was made for, pixels
 
   /// Pixels per latent side.
   int64_t factor() const;
