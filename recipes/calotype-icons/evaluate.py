@@ -41,7 +41,9 @@ def drawn(questions, options):
             for name in ('steps', 'guidance', 'true_cfg', 'dtype', 'lora'):
                 if getattr(options, name) is not None:
                     command += [f'--{name.replace("_", "-")}', getattr(options, name)]
-            subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+            run = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors='replace')
+            if run.returncode:
+                raise SystemExit(run.stderr[-2000:])
             for number, i in enumerate(places, 1):
                 path = folder / ('out.png' if len(places) == 1 else f'out-{number}.png')
                 found[i] = np.asarray(Image.open(path).convert('RGB'))
@@ -70,10 +72,10 @@ def arguments():
     return options
 
 
-def questions_for(options, generator, concepts):
-    plain = all_questions(concepts, [c.name for c in generator.can_recolour], generator.held_out)
-    extra = [q for q in blueprint_questions() if q.noun in {c.name for c in concepts}]
-    asked = plain + extra if options.true else extra if options.lora else plain
+def questions_for(options, generator):
+    plain = [] if options.lora else all_questions(generator)
+    extra = [q for q in blueprint_questions() if q.noun in {c.name for c in generator.concepts}]
+    asked = plain + extra if options.true or options.lora else plain
     kept = options.groups.split(',') if options.groups else None
     return [q for q in asked if kept is None or q.group in kept]
 
@@ -84,7 +86,7 @@ def main():
     concepts = captions.concepts()[:options.concepts]
     sets = drawings.Drawings(options.drawings)
     generator = pictures.Generator(sets, concepts, options.side, False, np.random.default_rng(11))
-    questions = questions_for(options, generator, concepts)
+    questions = questions_for(options, generator)
     if options.true:
         truth = Truth(generator, concepts, options.side)
         found = [truth.picture(q) for q in questions]

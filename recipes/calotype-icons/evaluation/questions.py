@@ -9,11 +9,11 @@ import numpy as np
 
 import captions
 import drawings
-from evaluation.measures import STYLES
+import pictures
+from evaluation.measures import STYLES, named_oklab, oklab
 
 PROMPTS = pathlib.Path(__file__).parent.parent / 'prompts'
 SEEDS = (1, 2, 3, 4)
-NUMBERS = ['', 'one', 'two', 'three', 'four']
 
 
 @dataclasses.dataclass
@@ -41,11 +41,6 @@ def in_style(style, words):
             'cartoon': f'a cartoon of {captions.with_article(words)}'}[style]
 
 
-def stands_out(colour, background):
-    to_lab = lambda rgb: drawings.to_oklab(np.array(rgb, np.float32) / 255)
-    return np.linalg.norm(to_lab(drawings.COLOURS[colour]) - to_lab(drawings.BACKGROUNDS[background])) > 0.2
-
-
 def nouns(concepts):
     kinds = [None] + STYLES
     return [Question('nouns', in_style(kinds[i % 4], c.name), noun=c.name, style=kinds[i % 4]) for i, c in enumerate(concepts)]
@@ -55,41 +50,74 @@ def styles(names):
     return [Question('styles', in_style(s, n), seed=2, noun=n, style=s) for n, _ in lines('newcomers') if n in names for s in STYLES]
 
 
-def backgrounds(names, random):
-    chosen = [n for n, _ in lines('newcomers') if n in names]
-    return [Question('backgrounds', f'{captions.with_article(n)} on {captions.with_article(b)} background', noun=n, background=b)
-            for b in drawings.BACKGROUNDS for n in random.choice(chosen, 6, replace=False).tolist()]
+def background_lab(name):
+    return drawings.to_oklab(np.array(drawings.BACKGROUNDS[name], np.float32) / 255)
 
 
-def colours(can_recolour, held_out, random, count=100):
-    """One colour word; then a colour word for the thing and one for the background. Pairs that training makes."""
-    one, two = [], []
-    words, grounds = list(drawings.COLOURS), list(drawings.BACKGROUNDS)
-    while len(one) < count and can_recolour:
-        noun = can_recolour[len(one) % len(can_recolour)]
-        colour = random.choice([w for w in words if w != 'white' and (noun, w) not in held_out])
-        one.append(Question('colour', captions.with_article(f'{colour} {noun}'), noun=noun, colour=str(colour)))
-    while len(two) < count and can_recolour:
-        noun = can_recolour[(7 * len(two) + 3) % len(can_recolour)]
-        colour = random.choice([w for w in words if (noun, w) not in held_out])
-        ground = random.choice([g for g in grounds if stands_out(colour, g)])
-        prompt = f'{captions.with_article(f"{colour} {noun}")} on {captions.with_article(ground)} background'
-        two.append(Question('colour_background', prompt, noun=noun, colour=str(colour), background=str(ground)))
-    return one + two
+def clear(generator, concept, background):
+    """Whether the thing stands out from the background in every style, as all training pictures do."""
+    drawn = [pictures.mean_colour(generator.sets.rgba(s, concept.emoji, 128)) for s in STYLES]
+    return all(np.linalg.norm(lab - background_lab(background)) > 0.2 for lab in drawn)
 
 
-def held_out_colours(held_out, names, random):
-    """Pairs of noun and colour that training never makes, alone and with a background."""
+def measurable(generator, concept, colour):
+    """Whether the colour vote is clear about the true drawings: a few have too much in other colours."""
+    names, values = named_oklab(drawings.COLOURS)
+    for style in STYLES:
+        rgba = drawings.recoloured(generator.sets.rgba(style, concept.emoji, 64), style, colour)
+        nearest = np.linalg.norm(oklab(rgba[..., :3])[rgba[..., 3] > 200][:, None] - values, axis=-1).argmin(1)
+        share = np.bincount(nearest, minlength=len(names)) / len(nearest)
+        if share.argmax() != names.index(colour) or np.sort(share)[-2] > share.max() - 0.1:
+            return False
+    return True
+
+
+def backgrounds(generator, random):
+    known = {c.name: c for c in generator.concepts}
+    chosen = [known[n] for n, _ in lines('newcomers') if n in known]
     asked = []
-    for noun, colour in sorted(held_out):
-        if noun not in names:
-            continue
-        if colour != 'white':
-            asked.append(Question('held_out', captions.with_article(f'{colour} {noun}'), noun=noun, colour=colour))
-        ground = str(random.choice([g for g in drawings.BACKGROUNDS if stands_out(colour, g) and g != 'white']))
-        prompt = f'{captions.with_article(f"{colour} {noun}")} on {captions.with_article(ground)} background'
-        asked.append(Question('held_out', prompt, noun=noun, colour=colour, background=ground))
+    for ground in drawings.BACKGROUNDS:
+        things = [c.name for c in chosen if clear(generator, c, ground)]
+        asked += [Question('backgrounds', f'{captions.with_article(n)} on {captions.with_article(ground)} background', noun=n, background=ground)
+                  for n in random.permutation(things)[:6].tolist()]
     return asked
+
+
+def coloured(generator, random, group, concept, colour, with_background):
+    """The question for a colour word, or None where it cannot be measured or would need a background."""
+    if (colour == 'white' and not with_background) or not measurable(generator, concept, colour):
+        return None
+    prompt, ground = captions.with_article(f'{colour} {concept.name}'), 'white'
+    if with_background:
+        grounds = [g for g in drawings.BACKGROUNDS if g != colour and np.linalg.norm(colour_lab(colour) - background_lab(g)) > 0.2]
+        ground = captions.choice(random, grounds)
+        prompt += f' on {captions.with_article(ground)} background'
+    return Question(group, prompt, noun=concept.name, colour=colour, background=ground)
+
+
+def colour_lab(name):
+    return drawings.to_oklab(np.array(drawings.COLOURS[name], np.float32) / 255)
+
+
+def colours(generator, random, count=100):
+    """One colour word; then a colour word for the thing and one for the background. Pairs that training makes."""
+    asked, concepts = [], generator.can_recolour
+    for group, with_background in [('colour', False), ('colour_background', True)]:
+        found = []
+        for i in range(4 * count if concepts else 0):
+            concept = concepts[i % len(concepts)]
+            colour = captions.choice(random, [c for c in drawings.COLOURS if (concept.name, c) not in generator.held_out])
+            found.append(coloured(generator, random, group, concept, colour, with_background))
+        asked += [q for q in found if q][:count]
+    return asked
+
+
+def held_out_colours(generator, random):
+    """Pairs of noun and colour that training never makes, alone and with a background."""
+    known = {c.name: c for c in generator.concepts}
+    pairs = [(known[n], c) for n, c in sorted(generator.held_out) if n in known]
+    asked = [coloured(generator, random, 'held_out', concept, colour, b) for concept, colour in pairs for b in (False, True)]
+    return [q for q in asked if q]
 
 
 def several(names):
@@ -115,13 +143,13 @@ def background_in(prompt):
     return next((b for b in drawings.BACKGROUNDS if prompt.endswith(f'{captions.with_article(b)} background')), 'white')
 
 
-def all_questions(concepts, can_recolour, held_out):
-    """For a model that knows `concepts`; `can_recolour` are the names of those that are trained in any colour."""
+def all_questions(generator):
+    """For a model that knows the concepts of a pictures.Generator."""
     random = np.random.default_rng(5)
-    names = {c.name for c in concepts}
-    asked = nouns(concepts) + fixed('newcomers', names, SEEDS) + fixed('synonyms', names, (1,)) + fixed('plurals', names, (1,))
-    asked += fixed('sentences', names, (1, 2)) + styles(names) + backgrounds(names, random)
-    asked += colours(can_recolour, held_out, random) + held_out_colours(held_out, names, random) + several(names)
+    names = {c.name for c in generator.concepts}
+    asked = nouns(generator.concepts) + fixed('newcomers', names, SEEDS) + fixed('synonyms', names, (1,)) + fixed('plurals', names, (1,))
+    asked += fixed('sentences', names, (1, 2)) + styles(names) + backgrounds(generator, random)
+    asked += colours(generator, random) + held_out_colours(generator, random) + several(names)
     asked += [Question('words', prompt, word=word, background=background_in(prompt)) for word, prompt in lines('words')]
     asked += [Question('sheet', prompt) for _, prompt in lines('sheet')]
     return asked
