@@ -14,5 +14,7 @@ void add_decode(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_train(CLI::App& app);
+void add_serve(CLI::App& app);
+void add_token(CLI::App& app);
 
 }  // namespace calotype::cli

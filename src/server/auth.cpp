@@ -3,8 +3,8 @@
 #include <Poco/String.h>
 
 #include "base/sha256.h"
+#include "hub/signature.h"
 #include "server/problem.h"
-#include "store/ids.h"
 #include "store/tokens.h"
 
 namespace calotype::server {
@@ -29,7 +29,7 @@ bool Auth::required() const {
 std::string Auth::id_of(std::string_view plain) const {
   const std::string hash = base::sha256_hex(plain);
   for (size_t i = 0; i < fixed_hashes_.size(); ++i)
-    if (store::constant_time_equal(hash, fixed_hashes_[i])) return "fixed-" + std::to_string(i);
+    if (hub::constant_time_equal(hash, fixed_hashes_[i])) return "fixed-" + std::to_string(i);
   const auto token = tokens_->check(plain);
   return token ? token->id : "";
 }

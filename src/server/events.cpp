@@ -56,10 +56,9 @@ std::string frame_of(const Follower& follower, const Job& job, const JobEvent& e
   return event_frame(event.kind, id, event.data);
 }
 
-std::string end_frames(const Follower& follower, const Job& job) {
+std::string end_frames(const Job& job) {
   const std::string id = id_of(job.change);
   std::string frames;
-  if (follower.kind == Stream::rich) frames += event_frame("status", id, store::name(job.status));
   if (job.status == JobStatus::failed) frames += event_frame("error", id, job.error.value_or("failed"));
   const Json reason = job.status == JobStatus::succeeded
                           ? Json::object()
@@ -93,7 +92,7 @@ void follow(Follower follower, Job job, int64_t seen, std::ostream& out) {
       more = !events.empty();
     }
     const bool ended = store::is_terminal(job.status);
-    frames += ended ? end_frames(follower, job) : queue_frame(follower, job);
+    frames += ended ? end_frames(job) : queue_frame(follower, job);
     if (frames.empty() && std::chrono::steady_clock::now() - last_write > 9s) frames = ": ping\n\n";
     if (!frames.empty()) {
       out << frames << std::flush;

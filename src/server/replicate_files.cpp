@@ -9,7 +9,6 @@
 #include "server/replicate_api.h"
 #include "server/replicate_objects.h"
 #include "server/stored_file_response.h"
-#include "store/ids.h"
 
 namespace calotype::server {
 using store::FilePurpose;

@@ -7,7 +7,6 @@
 #include "server/replicate_api.h"
 #include "server/replicate_objects.h"
 #include "server/submit.h"
-#include "store/ids.h"
 
 namespace calotype::server {
 using worker::ServedModel;

@@ -10,7 +10,6 @@
 #include "hub/url.h"
 #include "server/problem.h"
 #include "server/replicate_objects.h"
-#include "store/ids.h"
 
 namespace calotype::server {
 using namespace std::chrono_literals;
