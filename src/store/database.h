@@ -12,9 +12,10 @@
 
 #include <Poco/Data/Session.h>
 
-#include <chrono>
+#include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 namespace calotype::store {
@@ -41,18 +42,19 @@ class Database {
   /// other effects. Its exceptions undo everything and pass through. A disk without space is an Error disk_full.
   void transaction(const std::function<void(Poco::Data::Session&)>& work, Durability durability = Durability::full);
 
-  /// A number that has changed when another or this process committed something since; cheap (SQLite only, on
-  /// PostgreSQL it always differs). `session` must be the same in all calls.
+  /// A number that differs after any process committed something (SQLite; on PostgreSQL it always differs). Costs 10
+  /// µs. `session` must be the same in all calls.
   int64_t data_version(Poco::Data::Session& session);
 
  private:
-  struct Pool;
-  Database(bool postgres, std::unique_ptr<Pool> pool);
+  class Pool;
+  Database(bool postgres, const std::string& connection);
   void attempt(const std::function<void(Poco::Data::Session&)>& work, Durability durability);
 
   bool postgres_;
   std::unique_ptr<Pool> pool_;
-  int64_t changes_ = 0;
+  std::mutex writer_;  // SQLite: threads of one process queue here instead of polling the file lock
+  std::atomic<int64_t> asked_ = 0;
 };
 
 }  // namespace calotype::store

@@ -8,12 +8,15 @@
 // below a megabyte whatever the size. Thread-safe; several processes may share one store.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <istream>
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
+#include <vector>
 
 #include "store/model_registry.h"
 #include "store/values.h"
@@ -96,9 +99,15 @@ class FileStore {
   void check_room();
 
  private:
+  void record(const StoredFile& file);
+  StoredFile known(const std::string& id);
+  int64_t remove_where(const std::string& condition,
+                       const std::vector<std::variant<std::nullptr_t, int64_t, std::string>>& values);
+
   std::shared_ptr<Database> database_;
   std::unique_ptr<FileBackend> backend_;
   FileStoreOptions options_;
+  std::atomic<Time> last_sweep_ = 0;
 };
 
 }  // namespace calotype::store

@@ -111,6 +111,8 @@ struct ClaimFilter {
   std::vector<std::string> models;            ///< serve only these ("owner/name"); empty = all
   std::vector<std::string> preferred_models;  ///< their weights are loaded: taken first while nobody waits too long
   Time patience = 20 * kSecond;               ///< a job that has waited longer goes before preferred ones
+  /// A training that has waited longer goes before predictions: they are served between its steps.
+  Time training_patience = 120 * kSecond;
 };
 
 struct HeartbeatAnswer {

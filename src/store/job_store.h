@@ -19,18 +19,22 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "store/database.h"
 #include "store/job.h"
 #include "store/secret_box.h"
 
 namespace calotype::store {
 
-class Database;
+class JobChange;
+class JobWaiter;
 
 /// Heartbeats should come every 5 s or so.
 constexpr Time kStaleAfter = 45 * kSecond;
@@ -90,10 +94,14 @@ class JobStore {
   int64_t forget(JobKind kind, Time completed_before);
 
  private:
-  class Waiter;
+  std::optional<Claim> take(Poco::Data::Session& session, const std::string& worker, const ClaimFilter& filter);
+  void change(const Claim& claim, Durability durability, const std::function<void(JobChange&)>& work);
+
   std::shared_ptr<Database> database_;
   SecretBox secrets_;
-  std::unique_ptr<Waiter> waiter_;
+  std::unique_ptr<JobWaiter> waiter_;
+  std::mutex mutex_;
+  std::string seen_queue_;  // the queue as the last claim() saw it
 };
 
 }  // namespace calotype::store

@@ -28,7 +28,6 @@ constexpr Time kDeliveryLease = 90 * kSecond;
 constexpr Time kWebhookSpacing = kSecond / 2;
 
 struct Delivery {
-  int64_t id = 0;
   std::string message_id;  ///< unique, the same in all attempts
   std::string job, url;
   std::string event;  ///< start, output, logs, completed
@@ -58,6 +57,8 @@ class WebhookQueue {
   int64_t forget(Time time);
 
  private:
+  void settle(const Delivery& delivery, const std::string& state, Time next_at, int status, const std::string& error);
+
   std::shared_ptr<Database> database_;
 };
 
