@@ -3,6 +3,7 @@
     python evaluate.py DRAWINGS --model MODEL --out build/evaluation            a model, through the program `calotype`
     python evaluate.py DRAWINGS --model MODEL --lora blueprint.safetensors ...  an adapter of examples/blueprint.zip as well
     python evaluate.py DRAWINGS --true --out evaluation/ceilings                the true drawings: the most a model can get
+    python evaluate.py DRAWINGS --true --vae MODEL --out build/autoencoder      the same through a model's autoencoder
 
 Writes OUT.json (every question with its answers), OUT.md (the table) and OUT.webp (pictures of prompts/sheet.txt).
 """
@@ -50,11 +51,24 @@ def drawn(questions, options):
     return found
 
 
+def through_autoencoder(folder, found):
+    """Encoded and decoded by a model's autoencoder: the most that its transformer can get."""
+    import diffusers
+    import torch
+    vae = diffusers.AutoencoderKL.from_pretrained(pathlib.Path(folder) / 'vae', torch_dtype=torch.float32).eval()
+    with torch.no_grad():
+        for picture in found:
+            x = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+            y = vae.decode(vae.encode(x).latent_dist.mean).sample[0].permute(1, 2, 0)
+            yield ((y.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('drawings')
     parser.add_argument('--model', help='folder of the model')
     parser.add_argument('--true', action='store_true', help='measure the true drawings instead')
+    parser.add_argument('--vae', help='with --true: a model through whose autoencoder the drawings go')
     parser.add_argument('--out', type=pathlib.Path, required=True, help='name of the results, without an ending')
     parser.add_argument('--concepts', type=int, default=10_000, help='only the first of concepts.txt, as in training')
     parser.add_argument('--groups', help='only these, with commas: nouns, newcomers, colour, …')
@@ -91,6 +105,7 @@ def main():
         truth = Truth(generator, concepts, options.side)
         found = [truth.picture(q) for q in questions]
         questions, found = zip(*[(q, p) for q, p in zip(questions, found) if p is not None])
+        found = list(through_autoencoder(options.vae, found)) if options.vae else found
     else:
         found = drawn(questions, options)
     print(f'{len(found)} pictures after {time.monotonic() - start:.0f} s')
@@ -99,13 +114,13 @@ def main():
     asked = [(q, p, scorer.answers(q, p)) for q, p in zip(questions, found)]
     totals = scores.add_up(asked)
     shares = {f'{group}.{answer}': round(value, 4) for (group, answer), (value, _) in totals.items()}
-    ceilings = shares if options.true else json.loads(CEILINGS.read_text()) if CEILINGS.exists() else {}
+    ceilings = shares if options.true and not options.vae else json.loads(CEILINGS.read_text()) if CEILINGS.exists() else {}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in vars(options).items() if k not in ('out', 'drawings') and v is not None}
     result = {'settings': {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in kept.items()}, 'shares': shares,
               'questions': [{k: v for k, v in dataclasses.asdict(q).items() if v is not None} | {'answers': a} for q, _, a in asked]}
-    options.out.with_suffix('.json').write_text(json.dumps(shares if options.true else result, indent=1, ensure_ascii=False) + '\n')
-    page = report.table(totals, ceilings, 'True drawings' if options.true else f'Evaluation of {options.model}')
+    options.out.with_suffix('.json').write_text(json.dumps(shares if options.true and not options.vae else result, indent=1, ensure_ascii=False) + '\n')
+    page = report.table(totals, ceilings, f'Evaluation of {options.model or options.vae or "the true drawings"}')
     if any(q.word for q in questions) and ('words', 'word') not in totals:
         page += '\nWords were not read: tesseract is not installed (Debian: tesseract-ocr).\n'
     options.out.with_suffix('.md').write_text(page)
