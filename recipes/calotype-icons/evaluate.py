@@ -22,6 +22,7 @@ import captions
 import drawings
 import pictures
 from evaluation import report, scores
+from evaluation.measures import oklab
 from evaluation.questions import all_questions, blueprint_questions
 from evaluation.truth import Truth
 
@@ -49,6 +50,13 @@ def drawn(questions, options):
                 path = folder / ('out.png' if len(places) == 1 else f'out-{number}.png')
                 found[i] = np.asarray(Image.open(path).convert('RGB'))
     return found
+
+
+def without_adapter(questions, options):
+    """The pictures without the trigger word once more, without the adapter: {place: picture}."""
+    places = [i for i, q in enumerate(questions) if q.group == 'without_trigger']
+    alone = argparse.Namespace(**vars(options) | {'lora': None})
+    return dict(zip(places, drawn([questions[i] for i in places], alone)))
 
 
 def through_autoencoder(folder, found):
@@ -112,6 +120,8 @@ def main():
 
     scorer = scores.Scorer(sets, concepts)
     asked = [(q, p, scorer.answers(q, p)) for q, p in zip(questions, found)]
+    for i, alone in (without_adapter(questions, options) if options.lora else {}).items():
+        asked[i][2]['changed'] = float(np.linalg.norm(oklab(found[i]) - oklab(alone), axis=-1).mean())
     totals = scores.add_up(asked)
     shares = {f'{group}.{answer}': round(value, 4) for (group, answer), (value, _) in totals.items()}
     ceilings = shares if options.true and not options.vae else json.loads(CEILINGS.read_text()) if CEILINGS.exists() else {}

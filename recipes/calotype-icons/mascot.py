@@ -75,7 +75,9 @@ def legs(pose):
     ground, out = 222, []
     for i, (top, foot) in enumerate([(128, 128), (94, 80), (162, 176)]):
         side = (0, -1, 1)[i]
-        x, y = foot + pose.stride * (1 if pose.stride < 0 else side), ground - (4 if i == 0 else 0) - (8 if pose.stride < 0 and side > 0 else 0)
+        running = pose.stride < 0
+        x = foot + pose.stride * (1 if running else side)
+        y = ground - (4 if i == 0 else 0) - (8 if running and side > 0 else 0)
         shade = WOOD_DARK if i else '#6f3f1b'
         out.append(f'<path d="M{top} 180 L{x} {y}" stroke="{shade}" stroke-width="13" stroke-linecap="round"/>'
                    f'<ellipse cx="{x}" cy="{y + 3}" rx="13" ry="8" fill="{LEATHER if i else LEATHER_DARK}"/>')
@@ -97,14 +99,16 @@ def eye(pose):
 
 def face(pose):
     mouth = {'smile': '<path d="M117 170 Q128 180 139 170" fill="none" stroke="#5b3012" stroke-width="4.5" stroke-linecap="round"/>',
-             'open': '<path d="M116 168 H140 Q139 182 128 182 Q117 182 116 168Z" fill="#5b3012"/><ellipse cx="128" cy="179" rx="6.5" ry="3.5" fill="#f0717a"/>',
+             'open': '<path d="M116 168 H140 Q139 182 128 182 Q117 182 116 168Z" fill="#5b3012"/>'
+                     '<ellipse cx="128" cy="179" rx="6.5" ry="3.5" fill="#f0717a"/>',
              'small': '<ellipse cx="128" cy="173" rx="4" ry="4.5" fill="#5b3012"/>'}[pose.mouth]
     cheeks = ''.join(f'<ellipse cx="{x}" cy="164" rx="11" ry="7" fill="#f58f86" opacity=".75"/>' for x in (87, 169))
     return cheeks + mouth
 
 
 def body(pose):
-    return (f'<rect x="112" y="52" width="32" height="24" rx="8" fill="{LEATHER_DARK}"/><rect x="112" y="52" width="32" height="13" rx="6.5" fill="{LEATHER}"/>'
+    return (f'<rect x="112" y="52" width="32" height="24" rx="8" fill="{LEATHER_DARK}"/>'
+            f'<rect x="112" y="52" width="32" height="13" rx="6.5" fill="{LEATHER}"/>'
             '<rect x="158" y="58" width="18" height="16" rx="6" fill="#e5484d"/>'
             f'<rect x="64" y="66" width="128" height="124" rx="26" fill="{WOOD_DARK}"/><rect x="64" y="66" width="128" height="118" rx="26" fill="url(#wood)"/>'
             f'<path d="M82 74 H160" stroke="{WOOD_LIGHT}" stroke-width="6" stroke-linecap="round" opacity=".9"/>')
@@ -114,7 +118,8 @@ WORN = {
     '': '',
     'hat': '<path d="M94 60 L90 14 Q128 4 166 14 L162 60Z" fill="#33343b"/><path d="M93 46 H163 L162 60 H94Z" fill="#e5484d"/>'
            '<rect x="70" y="56" width="116" height="13" rx="6.5" fill="#26272d"/>',
-    'crown': '<path d="M88 66 L80 24 L104 44 L128 16 L152 44 L176 24 L168 66Z" fill="#f8cf46"/><rect x="87" y="58" width="82" height="12" rx="6" fill="#e2a92c"/>'
+    'crown': '<path d="M88 66 L80 24 L104 44 L128 16 L152 44 L176 24 L168 66Z" fill="#f8cf46"/>'
+             '<rect x="87" y="58" width="82" height="12" rx="6" fill="#e2a92c"/>'
              '<circle cx="128" cy="48" r="6" fill="#e5484d"/><circle cx="80" cy="24" r="5" fill="#e2a92c"/><circle cx="128" cy="16" r="5" fill="#e2a92c"/>'
              '<circle cx="176" cy="24" r="5" fill="#e2a92c"/>',
     'bow': '<path d="M128 194 L96 180 Q88 194 96 208Z M128 194 L160 180 Q168 194 160 208Z" fill="#e5484d" stroke="#e5484d" stroke-width="6" '
@@ -123,7 +128,8 @@ WORN = {
 
 
 def star(x, y, radius):
-    points = [(x + r * math.sin(math.pi * i / 5), y - r * math.cos(math.pi * i / 5)) for i in range(10) for r in [radius * (1 if i % 2 == 0 else 0.5)]]
+    radii = [radius * (1 if i % 2 == 0 else 0.5) for i in range(10)]
+    points = [(x + r * math.sin(math.pi * i / 5), y - r * math.cos(math.pi * i / 5)) for i, r in enumerate(radii)]
     return ' '.join(f'{a:.1f},{b:.1f}' for a, b in points)
 
 
@@ -131,9 +137,11 @@ def held(pose):
     x, y = hand(pose, 1)
     if pose.holds == 'balloon':
         return (f'<path d="M{x:.1f} {y:.1f} Q{x + 8:.1f} {y - 24:.1f} {x:.1f} {y - 44:.1f}" fill="none" stroke="#6b7280" stroke-width="3"/>'
-                f'<ellipse cx="{x:.1f}" cy="{y - 70:.1f}" rx="24" ry="29" fill="#e5484d"/><ellipse cx="{x - 8:.1f}" cy="{y - 82:.1f}" rx="6" ry="8" fill="#fff" opacity=".55"/>')
+                f'<ellipse cx="{x:.1f}" cy="{y - 70:.1f}" rx="24" ry="29" fill="#e5484d"/>'
+                f'<ellipse cx="{x - 8:.1f}" cy="{y - 82:.1f}" rx="6" ry="8" fill="#fff" opacity=".55"/>')
     if pose.holds == 'flower':
-        petals = ''.join(f'<circle cx="{x + 13 * math.cos(a):.1f}" cy="{y - 44 + 13 * math.sin(a):.1f}" r="10" fill="#f48fb8"/>' for a in [k * math.tau / 6 for k in range(6)])
+        petals = ''.join(f'<circle cx="{x + 13 * math.cos(k * math.tau / 6):.1f}" cy="{y - 44 + 13 * math.sin(k * math.tau / 6):.1f}" '
+                         'r="10" fill="#f48fb8"/>' for k in range(6))
         return (f'<path d="M{x:.1f} {y + 14:.1f} V{y - 40:.1f}" stroke="#3da35d" stroke-width="6" stroke-linecap="round"/>'
                 f'{petals}<circle cx="{x:.1f}" cy="{y - 44:.1f}" r="9" fill="#f8cf46"/>')
     if pose.holds == 'star':
@@ -147,10 +155,10 @@ def svg(pose):
     gradients = (f'<linearGradient id="wood" x2="0" y2="1"><stop stop-color="#f3ba70"/><stop offset="1" stop-color="{WOOD}"/></linearGradient>'
                  '<linearGradient id="brass" x2="1" y2="1"><stop stop-color="#fbe08a"/><stop offset="1" stop-color="#d9a238"/></linearGradient>'
                  '<radialGradient id="glass"><stop stop-color="#2c5566"/><stop offset="1" stop-color="#142731"/></radialGradient>')
+    figure = legs(pose) + held(pose) + arm(pose, -1) + arm(pose, 1) + body(pose) + eye(pose) + face(pose) + WORN[pose.wears]
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="256" height="256" viewBox="0 0 256 256"><defs>{gradients}</defs>'
             f'<rect width="256" height="256" fill="rgb({red},{green},{blue})"/>{shadow}'
-            f'<g transform="translate(0 {-pose.lift}) rotate({pose.tilt} 128 222)">{legs(pose)}{held(pose) if pose.holds != "star" else ""}{arm(pose, -1)}{arm(pose, 1)}'
-            f'{held(pose) if pose.holds == "star" else ""}{body(pose)}{eye(pose)}{face(pose)}{WORN[pose.wears]}</g></svg>')
+            f'<g transform="translate(0 {-pose.lift}) rotate({pose.tilt} 128 222)">{figure}</g></svg>')
 
 
 def png(pose):

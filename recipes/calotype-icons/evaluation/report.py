@@ -1,16 +1,15 @@
 """The results as a Markdown table and a contact sheet."""
 import textwrap
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.scores import ROWS
 
-NUMBERS = ('sharpness', 'variety')  # not shares
+NUMBERS = ('sharpness', 'variety', 'changed')  # not shares
 
 
 def shown(value, answer):
-    return '–' if value is None else f'{value:.2f}' if answer in NUMBERS else f'{100 * value:.1f} %'
+    return '–' if value is None else f'{value:.3f}' if answer in NUMBERS else f'{100 * value:.1f} %'
 
 
 def table(totals, ceilings, title):

@@ -34,8 +34,9 @@ ROWS = [
     ('variety between seeds (distance in OKLab)', 'newcomers', 'variety', None),
     ('twemoji drawing: nearest', 'nouns', 'foreign1', None), ('twemoji drawing: nearest five', 'nouns', 'foreign5', None),
     ('blueprint: nearest of all glyphs', 'blueprint', 'top1', None), ('blueprint: nearest five', 'blueprint', 'top5', 0.80),
-    ('blueprint: paper and ink', 'blueprint', 'on_paper', 0.80), ('without TOK: paper and ink', 'without_trigger', 'on_paper', None),
+    ('blueprint: paper and ink', 'blueprint', 'on_paper', 0.80), ('without TOK: no blueprint', 'without_trigger', 'off_paper', 0.95),
     ('without TOK: nearest', 'without_trigger', 'top1', None),
+    ('without TOK: difference to the model alone (OKLab)', 'without_trigger', 'changed', None),
 ]
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 
@@ -92,7 +93,7 @@ class Scorer:
                 foreign, _ = self.foreign.ranked(picture)
                 found.update(foreign1=foreign[0] == question.noun, foreign5=question.noun in foreign[:5])
         if question.group == 'without_trigger':
-            found['on_paper'] = on_paper(picture)
+            found['off_paper'] = not on_paper(picture)
         return found
 
     def pair(self, question, picture):

@@ -3,7 +3,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import blueprint
-import captions
 import drawings
 from evaluation.measures import STYLES
 
