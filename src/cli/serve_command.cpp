@@ -16,6 +16,7 @@
 #include "server/supervisor.h"
 #include "server/upkeep.h"
 #include "server/webhook_sender.h"
+#include "worker/model_config.h"
 
 namespace calotype::cli {
 using base::ErrorKind;
@@ -30,7 +31,7 @@ struct Options {
   std::string public_url, tls_certificate, tls_key;
   std::vector<std::string> tokens, allowed_hosts, allowed_origins;
   int workers = 1;
-  std::vector<std::string> devices;
+  std::vector<std::string> devices, models;
   int64_t rate_limit = 6000;
   double upload_gb = 4, quota_gb = 0, keep_uploads_days = 7, keep_predictions_days = 0;
   bool private_targets = false;
@@ -56,6 +57,8 @@ server::SiteOptions site_options(const Options& o) {
   site.upload_lifetime = days(o.keep_uploads_days);
   site.prediction_retention = days(o.keep_predictions_days);
   site.private_targets = o.private_targets;
+  site.weights_note =
+      worker::stand_in_note(worker::read_model_config({.data = o.store.data, .file = {}, .given = o.models}));
   return site;
 }
 
@@ -67,6 +70,7 @@ std::vector<std::vector<std::string>> worker_arguments(const Options& o) {
     if (!o.store.files.empty()) arguments.insert(arguments.end(), {"--files", o.store.files});
     if (!o.devices.empty())
       arguments.insert(arguments.end(), {"--device", o.devices[static_cast<size_t>(i) % o.devices.size()]});
+    for (const std::string& model : o.models) arguments.insert(arguments.end(), {"--model", model});
     all.push_back(std::move(arguments));
   }
   return all;
@@ -100,6 +104,7 @@ void serve(Options o) {
   raise_descriptor_limit();
   o.store.file_options.quota = gigabytes(o.quota_gb);
   server::Site site(site_options(o), store::Store::open(o.store));
+  site.note = print_note;
   check(o, site);
   const server::Router router = server::all_routes(site, {});
   server::HttpServer http(
@@ -132,6 +137,9 @@ void add_options(CLI::App& command, Options& o) {
   named("--tls-key", o.tls_key, "CALOTYPE_TLS_KEY", "its private key, PEM");
   named("--workers", o.workers, "CALOTYPE_WORKERS", "worker processes to start here")->check(CLI::Range(0, 64));
   named("--device", o.devices, "CALOTYPE_DEVICE", "device of each worker: cpu, cuda:0, …")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  named("--model", o.models, "CALOTYPE_SERVE_MODEL",
+        "NAME=PATH: weights behind dev, schnell or OWNER/NAME; PATH alone: behind all others")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   named("--allow-host", o.allowed_hosts, "CALOTYPE_ALLOW_HOST",
         "further host name under which this server may be asked")

@@ -1,4 +1,5 @@
 #include "server/events.h"
+#include "server/other_apis.h"
 #include "server/replicate_api.h"
 #include "server/system_api.h"
 
@@ -9,6 +10,9 @@ Router all_routes(Site& site, std::vector<Route> further) {
   router.add(std::move(further));
   router.add(system_routes(site));
   router.add(event_routes(site), kApiMounts);  // before files: /files/stream-…
+  router.add(openai_routes(site), kApiMounts);
+  router.add(bfl_routes(site), kApiMounts);
+  router.add(cog_routes(site));
   router.add(prediction_routes(site), kApiMounts);
   router.add(training_routes(site), kApiMounts);
   router.add(model_routes(site), kApiMounts);

@@ -53,6 +53,7 @@ Response answer(Site& site, const Router& router, Request& request) {
     }
   } catch (const std::exception& error) {
     response = problem_response(error, dialect);
+    if (response.status >= 500) site.note(fmt::format("{} {}: {}", request.method, pattern, error.what()));
   }
   add_cors_headers(site.options.origins, request, response);
   site.metrics.count(request.method, pattern, response.status,

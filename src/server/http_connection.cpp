@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "server/http_body.h"
 #include "server/problem.h"
 
@@ -68,6 +69,8 @@ std::vector<std::pair<std::string, std::string>> parsed_query(std::string_view t
     auto value = percent_decoded(pair.substr(std::min(equals + 1, pair.size())), true);
     if (!name || !value)
       throw Problem(400, "Bad request", "The query of the URL has a '%' without two hexadecimal digits.");
+    if (base::first_broken_utf8(*name + *value) || value->find('\0') != std::string::npos)
+      throw Problem(400, "Bad request", "The query of the URL is not UTF-8, or has a NUL.");
     if (!pair.empty()) query.emplace_back(std::move(*name), std::move(*value));
   }
   return query;

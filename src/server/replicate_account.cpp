@@ -60,7 +60,7 @@ std::string text_field(const Json& body, const std::string& name) {
   const auto found = body.find(name);
   if (found == body.end() || !found->is_string())
     throw invalid_field(name, fmt::format("{} is required, a string", name), "required");
-  return found->get<std::string>();
+  return store::clean_text(found->get<std::string>());
 }
 
 /// A model and a version that exist, in whatever form the version is given.

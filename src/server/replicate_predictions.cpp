@@ -1,6 +1,7 @@
 // POST and GET of predictions: by version, by model, by deployment.
 #include <fmt/format.h>
 
+#include "server/other_apis.h"
 #include "server/problem.h"
 #include "server/replicate_api.h"
 #include "server/replicate_objects.h"
@@ -29,6 +30,7 @@ Response create(Site& site, Request& request, Submission submission) {
 Response create_by_version(Site& site, Request& request) {
   Json body = request.read_json_object();
   const auto version = body.find("version");
+  if (version == body.end() && request.path == "/predictions") return cog_predict(site, request, body);
   if (version == body.end() || version->is_null()) throw invalid_field("version", "version is required", "required");
   if (!version->is_string()) throw invalid_field("version", "Must be a string.", "invalid_type");
   Target target = target_of_reference(site, version->get<std::string>());

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -47,7 +48,8 @@ struct Site {
   Auth auth;
   RateLimit creations, requests;
   Metrics metrics;
-  std::atomic<bool> stopping{false};  ///< waiting handlers return soon
+  std::function<void(std::string_view)> note = [](std::string_view) {};  ///< for the operator; called by any thread
+  std::atomic<bool> stopping{false};                                     ///< waiting handlers return soon
 };
 
 }  // namespace calotype::server

@@ -126,6 +126,7 @@ Job submit(Site& site, const Request& request, const Submission& submission) {
   site.store.files->check_room();
   store_data_uris(site, request, *submission.target.schema, checked.input);
   job.input = std::move(checked.input);
+  if (submission.pictures > 0) job.input["num_outputs"] = submission.pictures;
   job.secrets = std::move(checked.secrets);
   job.source = request.header("x-calotype-source") == "web" ? "web" : "api";
   job.deployment = submission.deployment;
@@ -166,7 +167,7 @@ std::optional<std::chrono::seconds> cancel_after(const Request& request) {
     }
     const int64_t unit = c == 's' ? 1 : c == 'm' ? 60 : c == 'h' ? 3600 : c == 'd' ? 86400 : 0;
     sound &= digits && unit > 0;
-    total += number * unit;
+    total = std::min<int64_t>(total + number * unit, 10ll * 366 * 86400);
     number = 0;
     digits = false;
   }

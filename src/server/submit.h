@@ -22,6 +22,7 @@ struct Submission {
   store::JobKind kind = store::JobKind::prediction;
   std::string id, deployment, destination;
   bool data_uris = false;
+  int pictures = 0;  ///< more than the input's num_outputs may ask for, 0 = as the input says
 };
 
 /// Problems: 422 naming the fields that are wrong; Errors: disk_full, conflict (another job has this id).
