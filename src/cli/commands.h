@@ -16,5 +16,7 @@ void add_convert(CLI::App& app);
 void add_train(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_token(CLI::App& app);
+void add_pull(CLI::App& app);
+void add_push(CLI::App& app);
 
 }  // namespace calotype::cli

@@ -44,6 +44,8 @@ int main(int argc, char** argv) {
   calotype::cli::add_train(app);
   calotype::cli::add_serve(app);
   calotype::cli::add_token(app);
+  calotype::cli::add_pull(app);
+  calotype::cli::add_push(app);
   calotype::cli::interrupt_token();  // from here on Ctrl-C ends work in an orderly way
   try {
     app.parse(argc, argv);
