@@ -10,12 +10,15 @@
 #include "cli/commands.h"
 #include "cli/settings_file.h"
 #include "cli/terminal.h"
+#include "cli/version.h"
 #include "server/answer.h"
 #include "server/http_server.h"
 #include "server/replicate_api.h"
 #include "server/supervisor.h"
 #include "server/upkeep.h"
+#include "server/web_page.h"
 #include "server/webhook_sender.h"
+#include "web/web_files.h"
 #include "worker/model_config.h"
 
 namespace calotype::cli {
@@ -98,6 +101,19 @@ void check(const Options& o, const server::Site& site) {
       o.host, o.store.data.string());
 }
 
+std::optional<server::PageFile> page_file(std::string_view name) {
+  const auto file = web::web_file(name);
+  if (!file) return std::nullopt;
+  return server::PageFile{.content = file->content, .content_type = file->content_type, .tag = file->tag};
+}
+
+server::Router routes(server::Site& site) {
+  server::Router router = server::all_routes(site, server::page_routes(page_file));
+  router.add(server::page_api_routes(site, std::string(kProgramVersion)), {"/v1"});
+  router.add(server::model_page_route(page_file));  // after all others: it takes any two words
+  return router;
+}
+
 void serve(Options o) {
   while (o.public_url.ends_with('/')) o.public_url.pop_back();
   std::signal(SIGPIPE, SIG_IGN);  // clients leave in the middle of answers
@@ -106,7 +122,7 @@ void serve(Options o) {
   server::Site site(site_options(o), store::Store::open(o.store));
   site.note = print_note;
   check(o, site);
-  const server::Router router = server::all_routes(site, {});
+  const server::Router router = routes(site);
   server::HttpServer http(
       {.host = o.host, .port = o.port, .certificate = o.tls_certificate, .key = o.tls_key, .public_url = o.public_url},
       [&](server::Request& request) { return server::answer(site, router, request); });

@@ -1,0 +1,130 @@
+// Requests to this server, and its errors in words. The token, where one is needed, stays in this browser's storage.
+import {parse_json} from "./text.js";
+
+const kTokenKey = "calotype.token";
+
+export const token = () => localStorage.getItem(kTokenKey) ?? "";
+
+export function set_token(text) {
+  if (text) localStorage.setItem(kTokenKey, text);
+  else localStorage.removeItem(kTokenKey);
+}
+
+/// status 0: the server was not reached. fields: complaints by the name of the input they belong to.
+export class ApiError extends Error {
+  constructor(message, status, fields = new Map()) {
+    super(message);
+    this.status = status;
+    this.fields = fields;
+  }
+}
+
+function error_from(status, body) {
+  const fields = new Map();
+  for (const each of body?.invalid_fields ?? []) fields.set(each.field.replace(/^input\./, ""), each.description);
+  const message = body?.detail || body?.title || `The server answered ${status}.`;
+  return new ApiError(message, status, fields);
+}
+
+export function headers(more = {}) {
+  return {...(token() ? {Authorization: `Bearer ${token()}`} : {}), "X-Calotype-Source": "web", ...more};
+}
+
+export const unreachable = () =>
+  new ApiError("The server does not answer. Nothing is lost: try again when it is back.", 0);
+
+/// JSON in, JSON out. ApiError for everything else; 401 also asks the person to sign in.
+export async function call(path, {method = "GET", body, signal} = {}) {
+  let answer, text;
+  try {
+    answer = await fetch(path, {
+      method,
+      signal,
+      cache: "no-store",
+      headers: headers(body === undefined ? {} : {"Content-Type": "application/json"}),
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    text = await answer.text();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw unreachable();
+  }
+  let parsed = null;
+  try {
+    parsed = text ? parse_json(text) : null;
+  } catch {
+    // a proxy's page, for example
+  }
+  if (answer.status === 401) document.dispatchEvent(new CustomEvent("sign-in-needed"));
+  if (!answer.ok) throw error_from(answer.status, parsed);
+  return parsed;
+}
+
+/// Uploads one file; on_progress(share 0 to 1). Resolves to the file's URL for inputs. signal cancels.
+export function upload(file, name, {on_progress, signal} = {}) {
+  return new Promise((resolve, reject) => {
+    const form = new FormData();
+    form.append("content", file, name);
+    const request = new XMLHttpRequest();  // fetch() tells no progress of uploads
+    request.open("POST", "/v1/files");
+    for (const [key, value] of Object.entries(headers())) request.setRequestHeader(key, value);
+    request.upload.onprogress = (event) => on_progress?.(event.loaded / Math.max(event.total, 1));
+    request.onerror = () => reject(unreachable());
+    request.onabort = () => reject(new DOMException("canceled", "AbortError"));
+    request.onload = () => {
+      let body = null;
+      try {
+        body = JSON.parse(request.responseText);
+      } catch {
+        // below
+      }
+      if (request.status === 401) document.dispatchEvent(new CustomEvent("sign-in-needed"));
+      if (request.status >= 200 && request.status < 300 && body) resolve(body.urls.get);
+      else reject(error_from(request.status, body));
+    };
+    signal?.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
+}
+
+const path_of = (full_name) => full_name.split("/").map(encodeURIComponent).join("/");
+
+export const model = (full_name) => call(`/v1/models/${path_of(full_name)}`);
+export const versions = (full_name) => call(`/v1/models/${path_of(full_name)}/versions?limit=100`);
+export const about_model = (full_name) => call(`/v1/page/models/${path_of(full_name)}`);
+export const examples = (full_name) => call(`/v1/models/${path_of(full_name)}/examples`);
+export const site = () => call("/v1/page/site");
+export const account = () => call("/v1/account");
+export const job = (id, signal) => call(`/v1/page/jobs/${encodeURIComponent(id)}`, {signal});
+
+/// kind, status, search, model, cursor, limit: empty ones are left out.
+export function jobs(query = {}, signal) {
+  const parameters = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
+  return call(`/v1/page/jobs?${parameters}`, {signal});
+}
+
+/// All pages of models: there are rarely more than a few dozen.
+export async function models() {
+  const all = [];
+  for (let path = "/v1/models?limit=100"; path;) {
+    const page = await call(path);
+    all.push(...page.results);
+    path = page.next ? new URL(page.next).pathname + new URL(page.next).search : "";
+  }
+  return all;
+}
+
+export function run(full_name, input, version) {
+  return version
+    ? call("/v1/predictions", {method: "POST", body: {version, input}})
+    : call(`/v1/models/${path_of(full_name)}/predictions`, {method: "POST", body: {input}});
+}
+
+export const train = (trainer, version, destination, input) =>
+  call(`/v1/models/${path_of(trainer)}/versions/${version}/trainings`, {method: "POST", body: {destination, input}});
+
+export const cancel = (id, kind = "prediction") =>
+  call(`/v1/${kind}s/${encodeURIComponent(id)}/cancel`, {method: "POST"});
+
+export const create_model = (owner, name, description) =>
+  call("/v1/models", {method: "POST", body: {owner, name, description, visibility: "private", hardware: "cpu"}});

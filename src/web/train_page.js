@@ -1,0 +1,171 @@
+// /train: pictures in, a model of one's own out.
+import * as api from "./api.js";
+import {button, el, fill, fresh_id} from "./dom.js";
+import {dataset_editor} from "./dataset.js";
+import {make_form} from "./form.js";
+import {fields_of, without_defaults} from "./schema.js";
+import {ago, bytes, duration} from "./text.js";
+
+const kInFront = ["trigger_word", "lora_type", "steps", "training_steps", "lora_rank", "learning_rate", "resolution"];
+const kKept = "calotype.training";
+const kNew = "";
+
+export async function train_page({query, set_title, go}) {
+  set_title("Train");
+  const [models, account, site, earlier] = await Promise.all([api.models(), api.account(), api.site(), api.jobs({kind: "training", limit: 20}).catch(() => ({jobs: []}))]);
+  const trainers = models.filter((model) => model.latest_version?.openapi_schema.components.schemas.TrainingInput);
+  const own = models.filter((model) => !model.is_official);
+  const destination = destination_field(own, account.username, query.get("destination"));
+  const dataset = dataset_editor({limit: site.upload_bytes, on_change: () => estimate()});
+  const settings = settings_form(trainers, query.get("trainer"), () => estimate());
+  const forecast = el("p", {class: "estimate"});
+  const rate = seconds_per_step(earlier.jobs);
+  const estimate = async () => {
+    dataset.show_trigger(settings.form().get().trigger_word ?? settings.fallback("trigger_word") ?? "");
+    const steps = Number(settings.form().get().steps ?? settings.form().get().training_steps) || 1000, count = dataset.count();
+    const parts = [`${steps} steps`];
+    if (count && !dataset.whole()) parts.push(`each picture is seen about ${Math.max(1, Math.round(steps / count))} times`);
+    const known = await rate;
+    parts.push(known ? `about ${duration(known * steps)} as the last training here went` : "the first steps will tell how long it takes");
+    forecast.textContent = `${parts.join(" · ")}.`;
+  };
+  const start = el("button", {type: "submit", class: "button primary run"}, "Start training");
+  const complaint = el("p", {class: "complaint general", role: "alert", hidden: true});
+  const bar = el("progress", {max: 1, value: 0, "aria-label": "Upload", hidden: true}), stage = el("span", {class: "muted", role: "status"});
+  const stop = button("Stop", () => stopping.abort(), {class: "quiet", hidden: true});
+  let stopping = new AbortController();
+
+  const run = async () => {
+    complaint.hidden = true;
+    destination.error("");
+    settings.form().show_errors(new Map());
+    if (!dataset.count()) return refuse(new api.ApiError("Choose some pictures first: ten or more of one thing, or in one manner.", 422));
+    stopping = new AbortController();
+    start.disabled = true;
+    bar.hidden = stop.hidden = false;
+    try {
+      stage.textContent = "Packing the pictures …";
+      const zip = await dataset.zip((share) => { bar.value = share; });
+      const name = await destination.ready();
+      const input_images = await api.upload(zip, "pictures.zip", {signal: stopping.signal, on_progress: (share) => {
+        bar.value = share;
+        stage.textContent = share < 1 ? `Sending ${bytes(zip.size * share)} of ${bytes(zip.size)} …` : "The server stores them …";
+      }});
+      const {trainer, fields} = settings.chosen();
+      const input = {...without_defaults(fields, settings.form().get()), input_images};
+      const job = await api.train(`${trainer.owner}/${trainer.name}`, trainer.latest_version.id, name, input);
+      go(`/p/${job.id}`);
+    } catch (error) {
+      refuse(error);
+    }
+    start.disabled = false;
+    bar.hidden = stop.hidden = true;
+    stage.textContent = "";
+  };
+  const refuse = (error) => {
+    if (error.name === "AbortError") return;
+    if (error.in_destination) return destination.error(error.message);
+    if (error.fields?.size) return settings.form().show_errors(error.fields, error.message);
+    complaint.textContent = error.message;
+    complaint.hidden = false;
+  };
+  const sheet = el("form", {class: "train", noValidate: true}, el("div", {class: "train-columns"},
+      el("section", {}, step_head("Pictures", "ten to forty are usual"), dataset.node),
+      el("div", {class: "form"}, el("section", {}, step_head("Model", "where the result goes"), destination.node), el("section", {}, step_head("Settings", ""), settings.node), forecast,
+         complaint, bar, el("div", {class: "run-bar"}, start, stop, stage))));
+  sheet.addEventListener("submit", (event) => { event.preventDefault(); run(); });
+  sheet.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("input")) event.preventDefault(); });
+  estimate();
+  return {node: el("div", {}, el("div", {class: "heading"}, el("h1", {tabIndex: -1}, "Train a model"),
+    el("p", {class: "lead"}, "Show it a person, a thing or a manner of drawing. You get a model of your own that answers to a word you choose.")), sheet, earlier_list(earlier.jobs))};
+}
+
+const step_head = (title, words) => el("div", {class: "step-head"}, el("h2", {}, title), words ? el("span", {}, words) : null);
+
+/// Which model gets the version: a new one by name, or one there is.
+function destination_field(own, username, wanted) {
+  const id = fresh_id("destination"), name_id = fresh_id("name");
+  const select = el("select", {id, "aria-label": "Model"}, el("option", {value: kNew}, "A new model"), own.map((model) => el("option", {value: `${model.owner}/${model.name}`}, `${model.owner}/${model.name}`)));
+  const name = el("input", {id: name_id, type: "text", placeholder: "my-first-model", autocomplete: "off", spellcheck: false, "aria-describedby": `${name_id}-error`});
+  const complaint = el("p", {class: "complaint", id: `${name_id}-error`, role: "alert", hidden: true});
+  const named = el("div", {class: "field"}, el("label", {htmlFor: name_id}, "Name"), el("div", {class: "row"}, el("span", {class: "muted fixed"}, `${username} /`), name));
+  const look = () => { named.hidden = select.value !== kNew; };
+  select.onchange = look;
+  if (wanted && own.some((model) => `${model.owner}/${model.name}` === wanted)) select.value = wanted;
+  look();
+  // Names as the server takes them; blanks and capitals are mended while typing.
+  name.addEventListener("input", () => {
+    const mended = name.value.toLowerCase().replace(/[^a-z0-9._-]+/g, "-");
+    if (mended !== name.value) name.value = mended;
+  });
+  const error = (text) => {
+    complaint.textContent = text;
+    complaint.hidden = !text;
+    name.setAttribute("aria-invalid", Boolean(text));
+    if (text) name.focus();
+  };
+  const failed = (text) => Object.assign(new api.ApiError(text, 422), {in_destination: true});
+  const ready = async () => {
+    if (select.value !== kNew) return select.value;
+    if (!name.value) throw failed("Give the model a name.");
+    try {
+      const model = await api.create_model(username, name.value, "");
+      const full = `${model.owner}/${model.name}`;
+      select.append(el("option", {value: full}, full));  // should the upload fail: not created twice
+      select.value = full;
+      look();
+      return full;
+    } catch (cause) {
+      if (cause.status === 409) throw failed("You have a model of this name; choose it above, or take another name.");
+      throw cause.status === 422 ? failed([...cause.fields.values()].join(" ") || cause.message) : cause;
+    }
+  };
+  return {node: el("div", {class: "form"}, own.length ? select : null, named, complaint), ready, error};
+}
+
+/// The form of the chosen trainer; what was typed is kept.
+function settings_form(trainers, wanted, on_change) {
+  let trainer = trainers.find((each) => `${each.owner}/${each.name}` === wanted) ?? trainers[0];
+  let form, fields;
+  const place = el("div", {});
+  const kept = () => { try { return JSON.parse(localStorage.getItem(kKept)) ?? {}; } catch { return {}; } };
+  const build = () => {
+    fields = fields_of(trainer.latest_version, "TrainingInput").filter((field) => field.name !== "input_images");
+    form = make_form(fields, {in_front: kInFront});
+    form.set(kept());
+    form.node.addEventListener("input", () => {
+      const {hf_token, wandb_api_key, ...plain} = form.get();  // secrets are not kept
+      localStorage.setItem(kKept, JSON.stringify(plain));
+      on_change();
+    });
+    fill(place, form.node);
+  };
+  const choices = el("div", {class: "chips", role: "group", "aria-label": "Trainer"}, trainers.map((each) => button(each.name, () => {
+    trainer = each;
+    mark();
+    build();
+    on_change();
+  }, {class: "chip", title: each.description})));
+  const mark = () => [...choices.children].forEach((each, i) => each.setAttribute("aria-pressed", trainers[i] === trainer));
+  mark();
+  build();
+  return {node: el("div", {class: "form"}, choices, place), form: () => form, fallback: (name) => fields.find((field) => field.name === name)?.fallback, chosen: () => ({trainer, fields})};
+}
+
+/// From the newest training that went through.
+async function seconds_per_step(jobs) {
+  const done = jobs.find((job) => job.status === "succeeded");
+  if (!done) return 0;
+  try {
+    const {job} = await api.job(done.id);
+    return job.metrics.predict_time / (Number(job.input.steps ?? job.input.training_steps) || 1000);
+  } catch {
+    return 0;
+  }
+}
+
+function earlier_list(jobs) {
+  if (!jobs.length) return null;
+  return el("section", {style: {marginTop: "40px"}}, el("h2", {}, "Earlier trainings"), el("ul", {class: "rows"}, jobs.map((job) =>
+    el("li", {}, el("a", {href: `/p/${job.id}`}, job.destination || job.id), el("span", {}, el("span", {class: "muted"}, ago(job.created_at)), el("span", {class: `pill ${job.status}`}, job.status))))));
+}
