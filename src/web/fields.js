@@ -17,7 +17,7 @@ export function framed(field, id, control, {label = true, group = false} = {}) {
   const help = field.description ? el("p", {class: "help", id: `${id}-help`}, field.description) : null;
   const node = el(group ? "fieldset" : "div", {class: `field ${field.kind}`, data: {field: field.name}},
                   label ? caption : null, control, help, complaint);
-  if (field.required) caption.append(el("span", {class: "required", title: "needed"}, " ·"));
+  if (field.required) caption.append(el("span", {class: "required", "aria-hidden": "true"}, " ·"));
   const target = group ? node : node.querySelector(`#${CSS.escape(id)}`);
   target?.setAttribute("aria-describedby", [help && `${id}-help`, `${id}-error`].filter(Boolean).join(" "));
   const error = (text) => {

@@ -80,7 +80,7 @@ function empty({search, kind, status}) {
 
 /// Rows of squares over a spacer that is as high as all of them. The scroll bar is the page's own.
 function make_grid() {
-  const rows = el("div", {class: "grid-rows"}), spacer = el("div", {class: "grid", role: "list", "aria-label": "Pictures and trainings"}, rows);
+  const rows = el("div", {class: "grid-rows"}), spacer = el("div", {class: "grid"}, rows);
   let items = [], nothing = null, first = -1, last = -1, columns = 1, size = 200, frame = 0;
   const made = new Map();  // id → {key, node}
   const grid = {node: spacer, on_end: () => {}};
@@ -115,6 +115,7 @@ function make_grid() {
   grid.layout = () => {
     if (!items.length) {
       spacer.style.height = "";
+      rows.removeAttribute("role");
       fill(rows, nothing);
       rows.style.transform = "";
       rows.style.display = "block";
@@ -124,6 +125,8 @@ function make_grid() {
     columns = Math.max(2, Math.floor((width + kGap) / (width < 500 ? 160 : 216)));
     size = (width - (columns - 1) * kGap) / columns;
     rows.style.display = "grid";
+    rows.setAttribute("role", "list");
+    rows.setAttribute("aria-label", "Pictures and trainings");
     rows.style.gridTemplateColumns = `repeat(${columns}, 1fr)`;
     rows.style.setProperty("--cell", `${size}px`);
     spacer.style.height = `${Math.ceil(items.length / columns) * (size + kCaption + kGap)}px`;
@@ -158,7 +161,7 @@ function make_cell(item) {
   const words = {starting: "waiting", processing: "running", failed: "failed", canceled: "canceled"}[item.status] ?? "";
   const share = item.progress?.total && !is_ended(item.status) ? ` ${Math.round(100 * item.progress.done / item.progress.total)} %` : "";
   return el("div", {class: `cell ${item.status}`, role: "listitem"}, el("a", {href: `/p/${item.id}`, data: {id: item.id}, title},
-    el("div", {class: "picture"}, url && !training ? el("img", {src: url, alt: "", loading: "lazy", decoding: "async"}) : el("span", {class: "blank"}, training ? "Training" : words || "no picture"),
+    el("div", {class: "picture"}, url ? el("img", {src: url, alt: "", loading: "lazy", decoding: "async"}) : el("span", {class: "blank"}, training ? "Training" : words || "no picture"),
        words ? el("span", {class: `pill ${item.status}`}, words + share) : null),
     el("p", {class: "title", dir: "auto"}, title.slice(0, 200)), el("p", {class: "muted"}, ago(item.created_at))));
 }

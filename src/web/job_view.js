@@ -116,16 +116,19 @@ export function job_view(actions = {}, empty = null) {
 
 function show_pictures(stage, {job, preview, outputs}) {
   const finished = picture_urls(job.output);
-  const urls = finished.length ? finished : outputs;
+  const urls = finished.length ? finished : picture_urls(outputs);
+  const said = [job.output ?? outputs].flat().filter((part) => part !== null && part !== "");
   const ended = is_ended(job.status);
   const count = Math.max(urls.length, ended ? urls.length : Number(job.input?.num_outputs) || 1, 1);
   stage.style.setProperty("--shape", shape_of(job.input ?? {}));
   stage.classList.toggle("several", count > 1);
-  const key = `${job.id} ${count} ${urls.join(" ")} ${urls.length < count ? preview : ""} ${job.status}`;
+  const key = `${job.id} ${count} ${urls.length ? urls.join(" ") : said.length} ${urls.length < count ? preview : ""} ${job.status}`;
   if (stage.dataset.key === key) return;
   stage.dataset.key = key;
-  const texts = !urls.length && ended && job.output !== null ? [].concat(job.output) : [];
-  if (texts.length) return void fill(stage, el("p", {class: "text-output", dir: "auto"}, texts.map((part) => typeof part === "string" ? part : JSON.stringify(part)).join("")));
+  if (said.length && !urls.length) {
+    const words = said.map((part) => typeof part === "string" ? part : JSON.stringify(part)).join("");
+    return void fill(stage, el("p", {class: "text-output", dir: "auto"}, words));
+  }
   const tiles = [];
   for (let i = 0; i < count; ++i) tiles.push(tile(job, urls[i], i, urls.length === 0 && i === 0 ? preview : "", ended));
   fill(stage, tiles);

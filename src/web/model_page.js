@@ -116,7 +116,7 @@ function make_playground(model, about, version) {
     try {
       const job = await api.run(full_name, without_defaults(fields, form.get()), version);
       show(job.id);
-      if (matchMedia("(max-width: 800px)").matches) view.node.scrollIntoView({behavior: "smooth"});
+      if (matchMedia("(max-width: 760px)").matches) view.node.scrollIntoView({behavior: "smooth"});
     } catch (error) {
       form.show_errors(error.fields ?? new Map(), error.message);
     }

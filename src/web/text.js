@@ -54,7 +54,7 @@ export function local_path(url) {
 /// The pictures of an output: one URL or a list of them.
 export function picture_urls(output) {
   const list = Array.isArray(output) ? output : output ? [output] : [];
-  return list.filter((each) => typeof each === "string" && /^(https?:|data:image\/|\/)/.test(each)).map(local_path);
+  return list.filter((each) => typeof each === "string" && /^(https?:\/\/|data:image\/|\/out\/)/.test(each)).map(local_path);
 }
 
 export const is_ended = (status) => status === "succeeded" || status === "failed" || status === "canceled";

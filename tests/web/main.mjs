@@ -1,0 +1,35 @@
+import fs from "node:fs";
+import {folder, options, run_checks, Server} from "./support.mjs";
+import "./page_checks.mjs";
+import "./job_checks.mjs";
+import "./train_checks.mjs";
+import "./gallery_checks.mjs";
+
+/// Started when a check first needs it.
+class Servers {
+  made = new Map();
+  kinds = {
+    idle: () => new Server("idle"),  // no worker: jobs wait
+    working: () => new Server("working", {workers: 1}),
+    restarted: () => new Server("restarted", {workers: 1}),
+    full: () => new Server("full"),
+    locked: () => new Server("locked", {extra: ["--token", "a-token-of-the-tests"]}),
+  };
+  async get(name) {
+    if (!this.made.has(name)) this.made.set(name, await this.kinds[name]().start());
+    return this.made.get(name);
+  }
+  async stop() { for (const server of this.made.values()) await server.stop(); }
+}
+
+const servers = new Servers();
+let result = {passed: 0, failed: 1};
+try {
+  result = await run_checks(servers);
+} finally {
+  await servers.stop();
+}
+if (result.failed) console.log(`logs and screenshots: ${folder}`);
+else fs.rmSync(folder, {recursive: true, force: true});
+console.log(`${result.passed} passed, ${result.failed} failed`);
+process.exit(result.failed || !result.passed ? 1 : 0);

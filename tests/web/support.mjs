@@ -1,0 +1,121 @@
+// Servers, a browser, and checks with names.
+import {spawn} from "node:child_process";
+import fs from "node:fs";
+import {createRequire} from "node:module";
+import os from "node:os";
+import path from "node:path";
+
+const require = createRequire(path.resolve("build/web/package.json"));
+export const {chromium} = require("playwright-core");
+export const axe_source = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+const kFlags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+export const launch = () => chromium.launch({executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: kFlags});
+
+export const options = {program: "build/release/calotype", stand_in: "", words: []};
+for (const rest = process.argv.slice(2); rest.length;) {
+  const word = rest.shift();
+  if (word === "--program") options.program = rest.shift();
+  else if (word === "--stand-in") options.stand_in = rest.shift();
+  else options.words.push(word);
+}
+
+export const folder = fs.mkdtempSync(path.join(os.tmpdir(), "calotype-web-"));
+
+/// A server on a free port (or the one it had), with a data folder that outlives it.
+export class Server {
+  constructor(name, {workers = 0, extra = []} = {}) {
+    this.data = path.join(folder, name);
+    this.workers = workers;
+    this.extra = extra;
+    this.port = 0;
+  }
+  async start() {
+    const count = options.stand_in ? 0 : this.workers;
+    const log = fs.openSync(`${this.data}.log`, "a");
+    this.process = spawn(options.program, ["serve", "--port", String(this.port), "--data", this.data, "--workers", String(count), ...this.extra], {stdio: ["ignore", "pipe", log]});
+    this.url = await new Promise((resolve, reject) => {
+      let text = "";
+      this.process.stdout.on("data", (part) => {
+        text += part;
+        const match = /listens on (\S+)/.exec(text);
+        if (match) resolve(match[1]);
+      });
+      this.process.on("exit", () => reject(new Error(`the server ended: ${fs.readFileSync(`${this.data}.log`, "utf8")}`)));
+    });
+    this.port = Number(new URL(this.url).port);
+    if (options.stand_in && this.workers && !this.worker)
+      this.worker = spawn(options.stand_in, ["--gtest_filter=StandInWorker.*"], {env: {...process.env, CALOTYPE_STAND_IN_DATA: this.data}, stdio: ["ignore", "ignore", log]});
+    return this;
+  }
+  async end_server(signal = "SIGTERM") {
+    const ended = new Promise((resolve) => this.process.removeAllListeners("exit").once("exit", resolve));
+    this.process.kill(signal);
+    await ended;
+  }
+  async stop() {
+    this.worker?.kill("SIGKILL");
+    if (this.process?.exitCode === null) await this.end_server();
+  }
+  async post(where, body, headers = {}) {
+    const answer = await fetch(this.url + where, {method: "POST", headers: {"Content-Type": "application/json", ...headers}, body: JSON.stringify(body)});
+    return answer.json();
+  }
+  async get(where) { return (await fetch(this.url + where)).json(); }
+}
+
+export function assert(condition, words) {
+  if (!condition) throw new Error(words);
+}
+
+export function equal(got, expected, words) {
+  assert(JSON.stringify(got) === JSON.stringify(expected), `${words}: got ${JSON.stringify(got)}, expected ${JSON.stringify(expected)}`);
+}
+
+export async function until(ask, words, patience = 15000) {
+  const end = Date.now() + patience;
+  for (;;) {
+    const value = await ask();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`waited ${patience / 1000} s in vain: ${words}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+const checks = [];
+/// body({page, context, server, browser}); `server`: which of main.mjs's servers.
+export const check = (name, server, body, more = {}) => checks.push({name, server, body, ...more});
+
+/// Complaints of the page itself make a check fail, but for those that the check expects.
+export async function run_checks(servers) {
+  const browser = await launch();
+  let passed = 0, failed = 0;
+  for (const {name, server, body, context: settings = {}, expected = /^$/} of checks) {
+    if (options.words.length && !options.words.some((word) => name.includes(word))) continue;
+    const context = await browser.newContext({viewport: {width: 1440, height: 900}, ...settings});
+    const page = await context.newPage();
+    const complaints = [];
+    context.on("console", (message) => { if (message.type() === "error" && !expected.test(message.text())) complaints.push(message.text()); });
+    context.on("weberror", (error) => complaints.push(error.error().message));
+    try {
+      const running = await servers.get(server);
+      await body({page, context, browser, server: running});
+      equal(complaints, [], "the console of the page");
+      console.log(`ok ${name}`);
+      ++passed;
+    } catch (error) {
+      console.log(`FAIL ${name}: ${error.message.split("\n").slice(0, 12).join("\n    ")}`);
+      await page.screenshot({path: path.join(folder, `${name.replace(/\W+/g, "-")}.png`)}).catch(() => {});
+      ++failed;
+    }
+    await context.close();
+  }
+  await browser.close();
+  return {passed, failed};
+}
+
+export const prompt = (page) => page.locator('[data-field="prompt"] textarea');
+
+/// How much longer than on a quiet machine things may take: by what else wants the processors.
+export const patience = () => Math.max(1, os.loadavg()[0] / os.cpus().length);

@@ -1,0 +1,118 @@
+// From dropped pictures to a model that can be tried.
+import {execFileSync} from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import {deflateSync, crc32} from "node:zlib";
+import {assert, prompt, check, equal, folder, until} from "./support.mjs";
+
+const kHostileName = `<b>evil</b> 🦊 "x".png`;
+const kHostileCaption = `<script>document.title="broken"</script> "quoted" ümläut`;
+
+/// A PNG of one colour (RFC 2083), so that no file lies about.
+function png(width, height, shade) {
+  const chunk = (type, data) => {
+    const body = Buffer.concat([Buffer.from(type), data]), size = Buffer.alloc(4), sum = Buffer.alloc(4);
+    size.writeUInt32BE(data.length);
+    sum.writeUInt32BE(crc32(body));
+    return Buffer.concat([size, body, sum]);
+  };
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(width, 0);
+  head.writeUInt32BE(height, 4);
+  head.set([8, 2, 0, 0, 0], 8);
+  const rows = Buffer.concat(Array.from({length: height}, (_, y) => Buffer.concat([Buffer.from([0]), Buffer.from(Array.from({length: width * 3}, (_, x) => (shade + x * 3 + y * 5) & 255))])));
+  return Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n", "latin1"), chunk("IHDR", head), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
+}
+
+const dropped = () => [
+  ...Array.from({length: 10}, (_, i) => ({name: `fox_${i}.png`, mimeType: "image/png", buffer: png(320, 300, i * 20)})),
+  {name: "fox_1.txt", mimeType: "text/plain", buffer: Buffer.from("a clay fox")},
+  {name: kHostileName, mimeType: "image/png", buffer: png(300, 320, 9)},
+  {name: "broken.jpg", mimeType: "image/jpeg", buffer: Buffer.from("no picture")},
+  {name: "notes.pdf", mimeType: "application/pdf", buffer: Buffer.from("%PDF")},
+];
+
+async function drop(page, files) {
+  const transfer = await page.evaluateHandle((list) => {
+    const transfer = new DataTransfer();
+    for (const {name, mimeType, bytes} of list) transfer.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, {type: mimeType}));
+    return transfer;
+  }, files.map(({name, mimeType, buffer}) => ({name, mimeType, bytes: buffer.toString("base64")})));
+  await page.dispatchEvent(".drop-zone", "drop", {dataTransfer: transfer});
+}
+
+check("pictures are shown, captioned and judged", "idle", async ({page, server}) => {
+  await page.goto(`${server.url}/train`);
+  await page.locator(".drop-zone").waitFor();
+  await drop(page, dropped());
+  await until(async () => /11 pictures/.test(await page.locator(".tally").textContent()), "eleven pictures are counted");
+  await until(async () => /1 will be left out/.test(await page.locator(".tally").textContent()), "the broken one is seen");
+  await page.getByText("notes.pdf: left out").waitFor();
+  equal(await page.getByLabel("Caption of fox_1.png").inputValue(), "a clay fox", "the caption that came along");
+  equal(await page.evaluate(() => document.querySelectorAll("main b").length), await page.evaluate(() => document.querySelectorAll(".legend b").length), "no element is made of a file name");
+  await page.getByRole("button", {name: "Start training"}).click();
+  await page.getByText("Give the model a name.").waitFor();
+});
+
+check("a zip is opened", "idle", async ({page, server}) => {
+  // Made by Python, deflated, with a folder and what macOS leaves behind.
+  const zip = path.join(folder, "made.zip");
+  fs.writeFileSync(path.join(folder, "a.png"), png(300, 300, 4));
+  execFileSync("python3", ["-c", `import zipfile,sys
+with zipfile.ZipFile(sys.argv[1],"w",zipfile.ZIP_DEFLATED) as z:
+    z.write(sys.argv[2],"set/a.png"); z.write(sys.argv[2],"set/ü.png"); z.writestr("set/a.txt","from the zip"); z.writestr("__MACOSX/set/._a.png","x")`, zip, path.join(folder, "a.png")]);
+  await page.goto(`${server.url}/train`);
+  await page.locator(".drop-zone input[type=file]").setInputFiles(zip);
+  await until(async () => /2 pictures/.test(await page.locator(".tally").textContent()), "two pictures");
+  equal(await page.getByLabel("Caption of a.png").inputValue(), "from the zip", "the caption in the zip");
+});
+
+check("from dropped pictures to a model of one's own", "working", async ({page, server}) => {
+  await page.goto(`${server.url}/train`);
+  await page.locator(".drop-zone").waitFor();
+  await drop(page, dropped());
+  await until(async () => /11 pictures/.test(await page.locator(".tally").textContent()), "the pictures");
+  await page.getByLabel("Caption of <b>evil</b>").fill(kHostileCaption);
+  await page.getByLabel("Trigger word").fill("ZWX");
+  await page.getByRole("spinbutton", {name: "Steps"}).fill("6");
+  await page.getByPlaceholder("my-first-model").fill("Clay Fox");
+  equal(await page.getByPlaceholder("my-first-model").inputValue(), "clay-fox", "the name as the server takes it");
+  await page.getByRole("button", {name: "Start training"}).click();
+  await page.waitForURL(/\/p\//, {timeout: 30000});
+
+  // The upload is a zip that another program reads.
+  const {results} = await server.get("/v1/files?limit=1");
+  const zip = path.join(folder, "sent.zip");
+  fs.writeFileSync(zip, Buffer.from(await (await fetch(`${server.url}/v1/files/${results[0].id}/download`)).arrayBuffer()));
+  const listed = JSON.parse(execFileSync("python3", ["-c", `import zipfile,sys,json
+z=zipfile.ZipFile(sys.argv[1]); assert z.testzip() is None
+print(json.dumps({n: z.read(n).decode() if n.endswith(".txt") else len(z.read(n)) for n in z.namelist()}))`, zip], {encoding: "utf8"}));
+  equal(Object.keys(listed).length, 13, `entries of the zip: ${Object.keys(listed)}`);
+  equal(listed["fox_1.txt"], "a clay fox", "a caption");
+  equal(listed[kHostileName.replace(".png", ".txt")], kHostileCaption, "a hostile caption, untouched");
+  equal(listed[kHostileName], png(300, 320, 9).length, "a picture, untouched");
+
+  await page.getByRole("link", {name: "Try it"}).waitFor({timeout: 240000});
+  await page.getByRole("link", {name: "Try it"}).click();
+  await page.getByRole("heading", {name: "clay-fox"}).waitFor();
+  await prompt(page).fill("ZWX in the snow");
+  await page.getByRole("spinbutton", {name: "Steps"}).fill("2");
+  await page.getByRole("button", {name: "Run", exact: true}).click();
+  await page.locator(".stage a.tile img").first().waitFor({timeout: 120000});
+  await page.getByRole("tab", {name: "Versions"}).click();
+  await page.getByText("latest").waitFor();
+  assert(await page.locator(".versions li").count() === 1, "one version");
+});
+
+check("a training is canceled", "working", async ({page, server}) => {
+  await page.goto(`${server.url}/train`);
+  await page.locator(".drop-zone").waitFor();
+  await drop(page, dropped());
+  await page.getByRole("spinbutton", {name: "Steps"}).fill("3000");
+  await page.getByPlaceholder("my-first-model").fill("other-fox");
+  await page.getByRole("button", {name: "Start training"}).click();
+  await page.waitForURL(/\/p\//, {timeout: 30000});
+  await page.getByRole("button", {name: "Cancel"}).click();
+  await page.locator(".pill.canceled").waitFor({timeout: 30000});
+  await page.getByRole("button", {name: "Train again"}).waitFor();
+});
