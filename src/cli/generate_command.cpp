@@ -109,7 +109,7 @@ class Run {
     std::vector<GenerateOptions> list = jobs(options_);
     check_output(options_.output, options_.save_latents);
     const pipeline::RuntimeOptions runtime = runtime_options(options_.model);
-    pipeline::TextToImage flux(open_named_bundle(options_.model), runtime);
+    pipeline::TextToImage flux(pipeline::open_bundle(options_.model.paths), runtime);
     for (const GenerateOptions& job : list) flux.checked(job);  // every mistake before the first picture
     print_note(fmt::format("{}: {} in {} on {}", flux.bundle().name, flux.bundle().variant().name,
                            pipeline::dtype_name(flux.dtype()), pipeline::device_text(runtime.device)));
@@ -213,7 +213,10 @@ void add_generate(CLI::App& app) {
   command->add_option("--preview", options->preview, "file that shows the forming picture after each step");
   command->add_option("--save-latents", options->save_latents, "also write the latents, for `calotype decode`");
   command->add_flag("--json", options->json, "print the result as JSON");
-  command->callback([options] { Run(*options).all(); });
+  command->callback([options] {
+    choose_model(options->model);
+    Run(*options).all();
+  });
 }
 
 }  // namespace calotype::cli

@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/data_folder.h"
 #include "base/error.h"
+#include "cli/terminal.h"
 
 namespace calotype::cli {
 
@@ -58,10 +60,16 @@ pipeline::RuntimeOptions runtime_options(const ModelOptions& options) {
   return {.dtype = parse_dtype(options.dtype), .device = parse_device(options.device)};
 }
 
-pipeline::ModelBundle open_named_bundle(const ModelOptions& options) {
-  base::check(!options.paths.model.empty() || !options.paths.transformer.empty(), ErrorKind::bad_input,
-              "no model was named; give --model a folder or file, for example --model models/FLUX.1-schnell");
-  return pipeline::open_bundle(options.paths);
+void choose_model(ModelOptions& options) {
+  const pipeline::ModelPaths& p = options.paths;
+  if (!p.model.empty() || !p.transformer.empty() || !p.vae.empty() || !p.clip.empty() || !p.t5.empty()) return;
+  const std::filesystem::path box = base::data_folder() / kModelInTheBox;
+  base::check(std::filesystem::exists(box), ErrorKind::bad_input,
+              "no model was named; give --model a folder or file, for example --model models/FLUX.1-dev");
+  options.paths.model = box;
+  print_note(
+      "no --model was named: this is the small model in the box, which draws icons; README tells how to use "
+      "FLUX.1");
 }
 
 }  // namespace calotype::cli

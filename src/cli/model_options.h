@@ -24,7 +24,11 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 /// Sets the thread count. Errors: bad_input for unknown names; unsupported for a device that is not there.
 pipeline::RuntimeOptions runtime_options(const ModelOptions& options);
 
-/// open_bundle, with a hint when no model was named at all.
-pipeline::ModelBundle open_named_bundle(const ModelOptions& options);
+/// A small model that draws icons, in base::data_folder().
+constexpr const char* kModelInTheBox = "models/calotype-icons";
+
+/// Where no part of a model was named, the model in the box is, with a note that says so. Errors: bad_input when there
+/// is none.
+void choose_model(ModelOptions& options);
 
 }  // namespace calotype::cli

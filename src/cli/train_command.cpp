@@ -26,10 +26,11 @@ namespace {
 struct Options {
   ModelOptions model;
   TrainOptions train;
-  std::string mode = "lora", component = "transformer", resolution = "512,768,1024", recompute = "auto";
+  std::string mode = "lora", component = "transformer", resolution, recompute = "auto";
   bool check_data = false, dry_run = false, json = false, json_log = false;
 };
 
+/// "" leaves them to the model.
 std::vector<int> parse_resolutions(const std::string& text) {
   std::vector<int> out;
   std::istringstream in(text);
@@ -140,10 +141,9 @@ class Scratch {
 
 void check_data(const Options& o, TrainOptions options) {
   const Scratch scratch(options);
-  // Without a model, its pictures are taken to be eight times as large as the latents, as FLUX.1's are.
-  const bool named = !o.model.paths.model.empty() || !o.model.paths.transformer.empty();
-  const int64_t factor = named ? vae_factor(train::training_bundle(o.model.paths, options)) : 8;
-  const train::Dataset dataset = train::training_dataset(options, factor, terminal_hooks(false));
+  const pipeline::ModelBundle bundle = train::training_bundle(o.model.paths, options);
+  options = train::with_model_defaults(options, bundle);
+  const train::Dataset dataset = train::training_dataset(options, vae_factor(bundle), terminal_hooks(false));
   if (o.json)
     std::cout << train::dataset_json(dataset).dump() << std::endl;
   else
@@ -157,6 +157,7 @@ void dry_run(const Options& o, TrainOptions options) {
   const pipeline::RuntimeOptions runtime = runtime_options(o.model);
   const train::TrainHooks hooks = terminal_hooks(false);
   const pipeline::ModelBundle bundle = train::training_bundle(o.model.paths, options);
+  options = train::with_model_defaults(options, bundle);
   const train::Dataset dataset = train::training_dataset(options, vae_factor(bundle), hooks);
   const train::Forecast forecast =
       train::forecast(bundle, train::split(dataset, options, vae_factor(bundle), hooks), options, runtime);
@@ -166,12 +167,10 @@ void dry_run(const Options& o, TrainOptions options) {
     std::cout << forecast.text() << std::flush;
 }
 
-void run(const Options& o) {
+void run(Options o) {
   const TrainOptions options = finished(o);
+  choose_model(o.model);
   if (o.check_data) return check_data(o, options);
-  base::check(!o.model.paths.model.empty() || !o.model.paths.transformer.empty() || !o.model.paths.vae.empty(),
-              ErrorKind::bad_input,
-              "no model was named; give --model a folder or file, for example --model models/FLUX.1-dev");
   if (o.dry_run) return dry_run(o, options);
   const pipeline::RuntimeOptions runtime = runtime_options(o.model);
   print_note(fmt::format("training on {}", pipeline::device_text(runtime.device)));
@@ -255,7 +254,8 @@ void add_train(CLI::App& app) {
   c->add_option("--component", options->component, "transformer or autoencoder")->capture_default_str();
   add_learning_options(*c, t);
   add_objective_options(*c, t);
-  c->add_option("--resolution", options->resolution, "pictures are scaled down to r² pixels for each of these")
+  c->add_option("--resolution", options->resolution,
+                "pictures are scaled down to r² pixels for each of these; default: 512,768,1024 for FLUX.1")
       ->capture_default_str();
   c->add_flag("--flip", t.flip, "mirror half of the samples");
   c->add_flag("--caption-lines", t.caption_lines, "each line of a caption file is an alternative");

@@ -56,6 +56,10 @@ Noised add_noise(const Tensor& clean_BChw, const Tensor& noise_BChw, const Tenso
           .sigma_B = sigma_B};
 }
 
+Tensor guided(const Tensor& with_prompt, const Tensor& without, double guidance) {
+  return without + guidance * (with_prompt - without);
+}
+
 Tensor flow_loss(const Tensor& prediction_BIC, const Noised& noised, const Tensor& mask_B1hw) {
   const Tensor squares = (prediction_BIC.to(at::kFloat) - noised.velocity_BIC).square();
   if (!mask_B1hw.defined()) return squares.mean();

@@ -46,6 +46,10 @@ struct Noised {
 /// clean: latents as the transformer sees them (scaled), f32.
 Noised add_noise(const Tensor& clean_BChw, const Tensor& noise_BChw, const Tensor& sigma_B);
 
+/// Classifier-free guidance (Ho & Salimans 2207.12598): what the model says for a prompt, moved away from what it says
+/// for none; guidance 1 changes nothing.
+Tensor guided(const Tensor& with_prompt, const Tensor& without, double guidance);
+
 /// Mean squared error in f32, over everything; with a mask [B, 1, h, w] (≥ 0) weighted by it divided by its mean, so
 /// that the loss keeps its size (ai-toolkit).
 Tensor flow_loss(const Tensor& prediction_BIC, const Noised& noised, const Tensor& mask_B1hw = {});

@@ -204,7 +204,7 @@ Tensor FlowTask::teacher(const Noised& sample, const flux::Conditioning& cond, f
 Tensor FlowTask::guided_velocity(const Noised& sample, const FlowBatch& batch, double guidance) {
   const Tensor with_prompt = teacher(sample, conditioning(batch.captions), batch.size),
                without = teacher(sample, conditioning(std::vector<std::string>(batch.captions.size())), batch.size);
-  return without + guidance * (with_prompt - without);
+  return guided(with_prompt, without, guidance);
 }
 
 /// What the class word draws shall stay what the frozen base draws for it.

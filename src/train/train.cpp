@@ -201,6 +201,13 @@ TrainData split(const Dataset& dataset, const TrainOptions& options, int64_t vae
   return data;
 }
 
+TrainOptions with_model_defaults(TrainOptions options, const pipeline::ModelBundle& bundle) {
+  if (!options.resolutions.empty()) return options;
+  const auto side = static_cast<int>(vae::autoencoder_config(bundle.part(Component::vae)).sample_size);
+  options.resolutions = side >= 1024 ? std::vector<int>{512, 768, 1024} : std::vector<int>{std::max(16, side)};
+  return options;
+}
+
 pipeline::ModelBundle training_bundle(const pipeline::ModelPaths& paths, const TrainOptions& options) {
   pipeline::ModelPaths from = paths;
   if (lacks_weights(from.model)) {
@@ -241,6 +248,7 @@ TrainResult train(const pipeline::ModelPaths& paths, TrainOptions options, const
   remove_leftovers(options);
   const pipeline::ModelBundle bundle = training_bundle(paths, options);
   check_output_is_not_model(paths, bundle, options.output);
+  options = with_model_defaults(options, bundle);
   const int64_t factor = vae::autoencoder_config(bundle.part(Component::vae)).factor();
   const Dataset dataset = training_dataset(options, factor, hooks);
   const TrainData data = split(dataset, options, factor, hooks);

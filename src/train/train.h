@@ -20,6 +20,9 @@ Dataset training_dataset(const TrainOptions& options, int64_t vae_factor, const 
 /// Training and held-out pictures: those of validation_data, or a share of the data chosen by content.
 TrainData split(const Dataset& dataset, const TrainOptions& options, int64_t vae_factor, const TrainHooks& hooks);
 
+/// Fills in what the options leave to the model: the sizes of the pictures.
+TrainOptions with_model_defaults(TrainOptions options, const pipeline::ModelBundle& bundle);
+
 /// Opens the model of a run, with initial weights where a diffusers folder has configurations only. Errors: those of
 /// open_bundle; bad_input for options that do not fit the model (no layer matches, guidance, a picture-conditioned
 /// variant), before any weight is read.

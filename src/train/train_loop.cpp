@@ -89,6 +89,7 @@ TrainResult TrainLoop::run() {
   if (step_ == 0) validate();
   while (step_ < options_.steps) {
     one_step();
+    if (hooks_.between_steps && step_ < options_.steps) hooks_.between_steps();
     if (hooks_.cancel && hooks_.cancel->requested()) {
       save_checkpoint();
       base::fail(ErrorKind::canceled, "stopped after step {} of {}; the same command goes on from there", step_,

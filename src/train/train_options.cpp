@@ -120,7 +120,6 @@ void check_options(const TrainOptions& o) {
   check_range("caption-dropout", o.caption_dropout, 0.0, 1.0);
   check_word("latents", o.latents, {"sample", "mean"});
   check_range("preserve-weight", o.preserve_weight, 0.0, 1000.0);
-  base::check(!o.resolutions.empty(), ErrorKind::bad_input, "--resolution is empty, expected numbers like 512,768");
   for (const int resolution : o.resolutions) check_range("resolution", resolution, 16, 4096);
   check_range("max-sequence-length", o.max_sequence_length, 0, 512);
   check_range("crop", o.crop, 16, 1024);

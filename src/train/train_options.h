@@ -60,13 +60,14 @@ struct TrainOptions {
   double preserve_weight = 1.0;
 
   // Pictures
-  std::vector<int> resolutions = {512, 768, 1024};  ///< pictures have at most r² pixels for each r; never enlarged
-  bool flip = false;                                ///< half of the samples are mirrored
-  bool caption_lines = false;                       ///< each line of a caption file is an alternative caption
-  std::string default_caption;                      ///< for pictures without caption file
-  int max_sequence_length = 0;                      ///< T5 tokens; 0: the variant's default
-  int crop = 64;                                    ///< autoencoder: side of the squares it learns from, pixels
-  double pooled = 0;                                ///< autoencoder: share of steps that decode latents averaged 2 × 2
+  std::vector<int> resolutions;  ///< pictures have at most r² pixels for each r, and are never enlarged; empty: what
+                                 ///< the model was made for, 512, 768 and 1024 for FLUX.1
+  bool flip = false;            ///< half of the samples are mirrored
+  bool caption_lines = false;   ///< each line of a caption file is an alternative caption
+  std::string default_caption;  ///< for pictures without caption file
+  int max_sequence_length = 0;  ///< T5 tokens; 0: the variant's default
+  int crop = 64;                ///< autoencoder: side of the squares it learns from, pixels
+  double pooled = 0;            ///< autoencoder: share of steps that decode latents averaged 2 × 2
 
   // Watching
   int checkpoint_every = 100;             ///< steps between checkpoints, 0: only at the end and on Ctrl-C

@@ -54,5 +54,21 @@ TEST(AutoencoderLoss, MatchesDiffusersOverFiveSteps) {
   }
 }
 
+TEST(AutoencoderLoss, MatchesDiffusersOnPooledLatents) {
+  const test::Golden g("training/autoencoder_m2_schnell");
+  const auto bundle = pipeline::open_bundle({.model = test::golden_path("models/m2_schnell")});
+  std::map<std::string, Tensor> trained;
+  const vae::Autoencoder vae(bundle.part(Component::vae), {.training = true, .trained = &trained},
+                             vae::Autoencoder::Parts::both);
+  Parameters parameters;
+  for (const auto& [name, value] : trained) parameters.push_back(trained_weight(name, value));
+  const AutoencoderLoss loss = autoencoder_loss(vae, g.at("pooled.picture"), g.at("pooled.eps"), 2);
+  expect_close(loss.l1, g.at("pooled.l1"), {.relative = 1e-5}, "L1");
+  expect_close(loss.edges, g.at("pooled.edges"), {.relative = 1e-5}, "edges");
+  expect_close(loss.kl, g.at("pooled.kl"), {.relative = 1e-5}, "KL");
+  torch::autograd::backward({loss.total()}, {});
+  EXPECT_NEAR(gradient_norm(parameters) / g.at("pooled.norm").item<double>(), 1, 5e-4);
+}
+
 }  // namespace
 }  // namespace calotype::train

@@ -185,6 +185,32 @@ TEST_P(LoraVariant, PreservationOfAClass) {
   expect_gradients("dop");
 }
 
+TEST(Distillation, FollowsTheGuidedBase) {
+  AdaptedModel m("m1_dev", false);
+  const Golden v("training/lora_m1_dev_variants");
+  const flux::Conditioning empty{
+      .text_BTE = v.at("distilled.text"), .pooled_BP = v.at("distilled.pooled"), .guidance = 1.0};
+  Noised wanted = Inputs{m.g}.noised(0);
+  {
+    const at::NoGradGuard no_grad;
+    const adapters::WithoutAdapters off(m.model.adapter_slots());
+    wanted.velocity_BIC = guided(m.predict(wanted, Inputs{m.g}.cond()), m.predict(wanted, empty), 3);
+  }
+  expect_close(wanted.velocity_BIC, v.at("distilled.wanted"), kClose, "what guidance gives");
+  flux::Conditioning told = Inputs{m.g}.cond();
+  told.guidance = 3;
+  const Tensor loss = flow_loss(m.predict(wanted, told), wanted);
+  expect_close(loss, v.at("distilled.loss"), kClose, "loss");
+  torch::autograd::backward({loss}, {});
+  int compared = 0;
+  for (const Parameter& p : m.parameters) {
+    if (!v.has("distilled.grad." + p.name)) continue;
+    expect_close(p.value.grad(), v.at("distilled.grad." + p.name), kClose, p.name);
+    ++compared;
+  }
+  EXPECT_EQ(compared, 10);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, LoraVariant, testing::Values("m1_dev", "m2_schnell"));
 
 /// Our tensors' gradients under diffusers' names and rows.

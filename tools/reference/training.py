@@ -17,7 +17,7 @@ from diffusers import FluxPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from pipelines import GOLDEN
 from safetensors.torch import save_file
-from torch.nn.functional import l1_loss, mse_loss
+from torch.nn.functional import avg_pool2d, l1_loss, mse_loss
 
 TRAINING = GOLDEN / "training"
 Values = dict[str, torch.Tensor]
@@ -69,13 +69,14 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
     return FluxPipeline._pack_latents(latents, *latents.shape)
 
 
-def predict(transformer, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+def predict(transformer, noisy: torch.Tensor, t: torch.Tensor, text: torch.Tensor, pooled: torch.Tensor,
+            guidance: float = 1.0) -> torch.Tensor:
     """Velocity [B,C,h,w] that the transformer predicts for noisy latents of the same shape."""
     batch, _, height, width = noisy.shape
     ids = FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, "cpu", torch.float32)
-    guidance = torch.ones(batch) if transformer.config.guidance_embeds else None
+    told = torch.full([batch], guidance) if transformer.config.guidance_embeds else None
     tokens = transformer(hidden_states=pack(noisy), encoder_hidden_states=text, pooled_projections=pooled, timestep=t,
-                         guidance=guidance, img_ids=ids, txt_ids=torch.zeros(text.shape[1], 3), return_dict=False)[0]
+                         guidance=told, img_ids=ids, txt_ids=torch.zeros(text.shape[1], 3), return_dict=False)[0]
     return FluxPipeline._unpack_latents(tokens, height, width, 1)
 
 
@@ -197,6 +198,8 @@ def lora(model: str, dtype: torch.dtype) -> tuple[Values, Values]:
     restore(parameters, start)
     variants |= masked(transformer, values, parameters)
     variants |= preservation(model, transformer, values, parameters)
+    if transformer.config.guidance_embeds:
+        variants |= distillation(model, transformer, values, parameters)
     return main, variants
 
 
@@ -245,6 +248,24 @@ def preservation(model: str, transformer, values: Values, parameters) -> Values:
     result |= {"dop.total_loss": total.detach(), "dop.total_norm": norm_of(parameters)}
     gradients(parameters, "")
     return result
+
+
+def distillation(model: str, transformer, values: Values, parameters) -> Values:
+    """Told guidance 3, the adapted model shall predict what the base with guidance 1 gives for prompt and empty prompt."""
+    noisy, _, t = noised(values, 0)
+    text = normal(f"{model}.empty_text", *values["text"].shape).to(noisy)
+    pooled = normal(f"{model}.empty_pooled", *values["pooled"].shape).to(noisy)
+    with torch.no_grad():
+        transformer.disable_adapters()
+        without = predict(transformer, noisy, t, text, pooled)
+        guided = without + 3 * (predict(transformer, noisy, t, values["text"], values["pooled"]) - without)
+        transformer.enable_adapters()
+    got = predict(transformer, noisy, t, values["text"], values["pooled"], guidance=3)
+    loss = mse_loss(got, guided)
+    loss.backward()
+    result = {"distilled.text": text, "distilled.pooled": pooled, "distilled.wanted": pack(guided), "distilled.loss": loss.detach(),
+              "distilled.norm": norm_of(parameters)}
+    return result | gradients(parameters, "distilled.grad", SOME_ADAPTERS)
 
 
 # ------------------------------------------------------------------------------------------------------- all weights
@@ -309,11 +330,15 @@ def pictures(height: int, width: int) -> torch.Tensor:
     return (0.7 * waves + 0.2 * normal("pictures", 2, 3, height, width)).clamp(-1, 1)
 
 
-def autoencoder_loss(vae, picture: torch.Tensor, eps: torch.Tensor) -> Values:
-    """Parts and sum; z is drawn from the posterior and decoded as it is, because scaling and shift cancel."""
+def autoencoder_loss(vae, picture: torch.Tensor, eps: torch.Tensor, pool: int = 1) -> Values:
+    """Parts and sum; z is drawn from the posterior and decoded as it is, because scaling and shift cancel.
+
+    pool: the average of each pool x pool latents is decoded, and compared with the picture made as much smaller.
+    """
     posterior = vae.encode(picture).latent_dist
     mean, logvar = posterior.mean, posterior.logvar
-    decoded = vae.decode(mean + torch.exp(0.5 * logvar) * eps).sample
+    decoded = vae.decode(avg_pool2d(mean + torch.exp(0.5 * logvar) * eps, pool)).sample
+    picture = avg_pool2d(picture, pool)
     edges = sum(l1_loss(decoded.diff(dim=dim), picture.diff(dim=dim)) for dim in (-1, -2))
     parts = {"l1": l1_loss(decoded, picture), "edges": edges,
              "kl": 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()}
@@ -331,6 +356,13 @@ def autoencoder(model: str, dtype: torch.dtype) -> Values:
     parts["loss"].backward()
     result = {"picture": picture, "eps": eps, "norm": norm_of(parameters)} | {k: v.detach() for k, v in parts.items()}
     result |= gradients(parameters, "grad")
+    even = pictures(16, 24).to(dtype)
+    pooled_eps = normal(f"{model}.pooled_eps", *vae.encode(even).latent_dist.mean.shape).to(dtype)
+    pooled = autoencoder_loss(vae, even, pooled_eps, pool=2)
+    pooled["loss"].backward()
+    result |= {"pooled.picture": even, "pooled.eps": pooled_eps, "pooled.norm": norm_of(parameters)}
+    result |= {f"pooled.{k}": pooled[k].detach() for k in ("l1", "edges", "kl", "loss")}
+    gradients(parameters, "")
     return result | take_steps(parameters, lambda step: autoencoder_loss(vae, picture, eps[step])["loss"], PICTURE_STEPS)
 
 
