@@ -74,6 +74,7 @@ std::vector<std::vector<std::string>> worker_arguments(const Options& o) {
     if (!o.devices.empty())
       arguments.insert(arguments.end(), {"--device", o.devices[static_cast<size_t>(i) % o.devices.size()]});
     for (const std::string& model : o.models) arguments.insert(arguments.end(), {"--model", model});
+    if (o.private_targets) arguments.push_back("--private-targets");
     all.push_back(std::move(arguments));
   }
   return all;
@@ -154,7 +155,7 @@ void add_options(CLI::App& command, Options& o) {
   named("--workers", o.workers, "CALOTYPE_WORKERS", "worker processes to start here")->check(CLI::Range(0, 64));
   named("--device", o.devices, "CALOTYPE_DEVICE", "device of each worker: cpu, cuda:0, …")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  named("--model", o.models, "CALOTYPE_SERVE_MODEL",
+  named("--model", o.models, "CALOTYPE_MODELS",
         "NAME=PATH: weights behind dev, schnell or OWNER/NAME; PATH alone: behind all others")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   named("--allow-host", o.allowed_hosts, "CALOTYPE_ALLOW_HOST",
@@ -171,7 +172,7 @@ void add_options(CLI::App& command, Options& o) {
         "days until inputs, outputs and logs of predictions are deleted, 0: never");
   command
       .add_flag("--private-targets", o.private_targets,
-                "webhooks may go to addresses of this machine and the local network")
+                "webhooks and URLs in inputs may lead to this machine and the local network")
       ->envname("CALOTYPE_PRIVATE_TARGETS");
   command.add_option("--config", o.config, "file with these options, TOML or INI")
       ->envname("CALOTYPE_CONFIG")

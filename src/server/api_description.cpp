@@ -145,14 +145,15 @@ Json operation_json(const Operation& operation) {
   Json result = {{"tags", {operation.tag}}, {"summary", operation.summary}, {"parameters", parameters_of(operation)}};
   if (*operation.body) {
     const char* type = std::string_view(operation.body) == "Upload" ? "multipart/form-data" : "application/json";
-    result["requestBody"] = {{"required", true}, {"content", {{type, {{"schema", reference(operation.body)}}}}}};
+    const bool required = std::string_view(operation.body) != "BflImage";  // every field of it has a default
+    result["requestBody"] = {{"required", required}, {"content", {{type, {{"schema", reference(operation.body)}}}}}};
   }
   result["responses"][std::to_string(operation.status)] = answer_of(operation);
-  const bool other_dialect = std::string_view(operation.tag) == "OpenAI" || std::string_view(operation.tag) == "BFL";
-  result["responses"]["default"] = {{"description", "What went wrong."},
-                                    {"content",
-                                     {{other_dialect ? "application/json" : "application/problem+json",
-                                       {{"schema", reference(other_dialect ? "Object" : "Problem")}}}}}};
+  // Requests that are broken before their route is known are answered as problems everywhere.
+  Json content = {{"application/problem+json", {{"schema", reference("Problem")}}}};
+  const std::string_view tag = operation.tag;
+  if (tag == "OpenAI" || tag == "BFL") content["application/json"] = {{"schema", reference("Object")}};
+  result["responses"]["default"] = {{"description", "What went wrong."}, {"content", content}};
   return result;
 }
 

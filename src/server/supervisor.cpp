@@ -49,7 +49,7 @@ void Supervisor::start(Worker& worker) {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (int descriptor = 3; descriptor < 4096; ++descriptor) ::close(descriptor);
+    ::close_range(3, ~0U, 0);  // sockets of clients must not outlive the server in a worker
     ::execv("/proc/self/exe", arguments.data());
     ::_exit(127);
   }

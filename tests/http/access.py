@@ -39,6 +39,14 @@ def https_outputs_are_https_urls():
 
 
 @check
+def streams_need_no_token():
+    made = httpx.post(TLS + "/v1/predictions", json={"version": "replicate/canary", "input": {"text": "x"}}, headers=good, verify=CA).json()
+    text = httpx.get(made["urls"]["stream"], headers={"Accept": "text/event-stream"}, verify=CA, timeout=60).text
+    assert "event: done" in text, text
+    assert httpx.get(made["urls"]["get"], verify=CA).status_code == 401
+
+
+@check
 def rate_limit_says_when():
     limited = os.environ["CALOTYPE_LIMITED_URL"]
     statuses, answer = [], None

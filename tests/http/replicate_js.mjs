@@ -1,6 +1,7 @@
 // The official JavaScript client, version 1.4.0, unmodified.
 import { createRequire } from "node:module";
 import { createServer } from "node:http";
+import { readFileSync } from "node:fs";
 
 const require = createRequire(process.env.CALOTYPE_NODE_FOLDER + "/");
 const Replicate = require("replicate");
@@ -122,6 +123,26 @@ const checks = {
     } finally {
       receiver.close();
     }
+  },
+  async training_from_a_buffer() {
+    const name = "z" + Date.now();
+    await replicate.models.create("me", name, { visibility: "private", hardware: "cpu" });
+    const zip = await replicate.files.create(readFileSync(process.env.CALOTYPE_TEST_ZIP));
+    let training = await replicate.trainings.create("ostris", "flux-dev-lora-trainer", "4ffd32160efd92e956d39c5338a9b8fbafca58e03f791f6d8011f3e20e8ea6fa", {
+      destination: `me/${name}`, input: { input_images: zip.urls.get, steps: 4, resolution: "96", lora_rank: 2, autocaption: false } });
+    for (let i = 0; i < 3000 && !["succeeded", "failed", "canceled"].includes(training.status); ++i) {
+      await sleep(200);
+      training = await replicate.trainings.get(training.id);
+    }
+    ensure(training.status === "succeeded", { status: training.status, error: training.error });
+    ensure(parseProgressFromLogs(training)?.percentage === 1, training.logs.slice(-300));
+    ensure((await replicate.trainings.list()).results.some((t) => t.id === training.id), "list");
+  },
+  async wrong_token_gets_401() {
+    if (!process.env.CALOTYPE_LIMITED_URL) return;
+    const other = new Replicate({ auth: "wrong-wrong", baseUrl: process.env.CALOTYPE_LIMITED_URL + "/v1" });
+    const error = await failure(other.accounts.current());
+    ensure(error.message.includes("401") && error.message.includes("Unauthenticated"), error.message);
   },
   async errors() {
     const version = await failure(replicate.predictions.create({ version: "0".repeat(64), input: {} }));

@@ -1,7 +1,10 @@
 """The official Python client, version 1.0.7, unmodified: everything that published scripts call."""
 import asyncio
+import http.server
+import json
 import os
 import tempfile
+import threading
 import time
 
 import httpx
@@ -16,10 +19,10 @@ SLOW = {"prompt": "a slow red fox", "num_inference_steps": 4, "num_outputs": 4, 
 
 
 def zip_file():
-    file = tempfile.NamedTemporaryFile(suffix=".zip")
-    file.write(training_zip())
-    file.seek(0)
-    return file
+    path = os.path.join(tempfile.mkdtemp(), "images.zip")
+    with open(path, "wb") as file:
+        file.write(training_zip())
+    return open(path, "rb")
 
 
 def model(name):
@@ -158,7 +161,7 @@ def files():
     assert made.size == len(data) and made.metadata == {"a": 1} and made.content_type == "application/zip", made
     assert made.urls["get"] == f"{BASE}/v1/files/{made.id}"
     assert client.files.get(made.id).checksums["sha256"] == made.checksums["sha256"]
-    assert any(each.id == made.id for each in client.files.list().results)
+    assert any(each.id == made.id for each in client.files.list())
     assert client.files.delete(made.id)
     raises(ReplicateError, client.files.get, made.id)
 
@@ -243,11 +246,40 @@ def base_url_with_v1_works_too():
 
 
 @check
+def webhooks_are_signed():
+    received = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((dict(self.headers.items()), body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        prediction = client.predictions.create(version="replicate/canary", input={"text": "hook"}, webhook=f"http://127.0.0.1:{receiver.server_port}/", webhook_events_filter=["completed"])
+        eventually(lambda: received, 30, "the webhook")
+        receiver.shutdown()
+    headers, body = received[0]
+    secret = client.webhooks.default.secret()
+    replicate.webhook.Webhooks.validate(headers={name.lower(): value for name, value in headers.items()}, body=body.decode(), secret=secret)
+    assert len(received) == 1 and json.loads(body)["id"] == prediction.id and json.loads(body)["status"] == "succeeded"
+    raises(Exception, replicate.webhook.Webhooks.validate, headers={name.lower(): value for name, value in headers.items()}, body=body.decode() + " ", secret=secret)
+    log = client._client.get(f"/v1/predictions/{prediction.id}/webhooks").json()["results"]
+    assert [each["state"] for each in log] == ["done"], log
+
+
+@check
 def file_inputs_are_uploaded():
     picture = client.run(SCHNELL, input=FAST)[0].read()
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    path = os.path.join(tempfile.mkdtemp(), "fox.png")
+    with open(path, "wb") as file:
         file.write(picture)
-        file.seek(0)
+    with open(path, "rb") as file:
         output = client.run("black-forest-labs/flux-dev", input={"prompt": "again", "image": file, "num_inference_steps": 2})
         assert is_picture(output[0].read())
         file.seek(0)
