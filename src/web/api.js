@@ -21,7 +21,11 @@ export class ApiError extends Error {
 
 function error_from(status, body) {
   const fields = new Map();
-  for (const each of body?.invalid_fields ?? []) fields.set(each.field.replace(/^input\./, ""), each.description);
+  for (const {field, description} of body?.invalid_fields ?? []) {
+    // What is missing is reported for the input as a whole: "prompt is required".
+    const missing = field === "input" ? /^(\w+) is required/.exec(description)?.[1] : null;
+    fields.set(missing ?? field.replace(/^input\./, ""), missing ? "This is needed." : description);
+  }
   const message = body?.detail || body?.title || `The server answered ${status}.`;
   return new ApiError(message, status, fields);
 }

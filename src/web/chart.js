@@ -4,11 +4,15 @@ import {el, fill, svg} from "./dom.js";
 const kWidth = 900, kHeight = 220, kLeft = 46, kBottom = 24, kTop = 8;
 const kPoints = 600;  // more than pixels tell nothing
 
-/// From a log: tqdm's bars ("120/1000 […, lr: 4.0e-04 loss: 3.1e-01]") and lines on validation.
+/// From a log: tqdm's bars ("120/1000 […, lr: 4.0e-04 loss: 3.1e-01]"), and "validation loss 0.3123" behind the bar of its
+/// step.
 export function losses_of(logs) {
   const train = new Map(), validation = new Map();
-  for (const match of logs.matchAll(/\|\s*(\d+)\/\d+ \[[^\]\n]*?loss: ([-+.\deE]+)/g)) train.set(Number(match[1]), Number(match[2]));
-  for (const match of logs.matchAll(/step (\d+)\D[^\n]*?validation loss:? ([-+.\deE]+)/gi)) validation.set(Number(match[1]), Number(match[2]));
+  let step = 0;
+  for (const match of logs.matchAll(/\|\s*(\d+)\/\d+ \[[^\]\r\n]*?loss: ([-+.\deE]+)|validation loss:? ([-+.\deE]+)/g)) {
+    if (match[3]) validation.set(step, Number(match[3]));
+    else train.set(step = Number(match[1]), Number(match[2]));
+  }
   const sorted = (map) => [...map].filter(([, loss]) => Number.isFinite(loss)).sort((a, b) => a[0] - b[0]);
   return {train: sorted(train), validation: sorted(validation)};
 }

@@ -9,7 +9,8 @@ import {clock, duration, is_ended, picture_urls} from "./text.js";
 const kWords = {starting: "Waiting", processing: "Running", succeeded: "Done", failed: "Failed", canceled: "Canceled"};
 const kStages = {load: "Loading the model", text: "Reading the prompt", encode: "Reading the prompt", denoise: "Drawing",
                  decode: "Developing", train: "Training", cache: "Encoding pictures", prepare: "Preparing",
-                 fetch: "Fetching files", save: "Saving"};
+                 fetch: "Fetching files", save: "Saving", check: "Checking the pictures", unpack: "Unpacking the pictures",
+                 remote: "At the remote service"};
 
 /// The seed as used: from the input, else from what the worker logged.
 export function seed_of(job, logs = job.logs) {

@@ -5,7 +5,7 @@ import path from "node:path";
 import {deflateSync, crc32} from "node:zlib";
 import {assert, prompt, check, equal, folder, until} from "./support.mjs";
 
-const kHostileName = `<b>evil</b> 🦊 "x".png`;
+const kHostileName = `<b onclick=alert(1)>evil 🦊 "x".png`;
 const kHostileCaption = `<script>document.title="broken"</script> "quoted" ümläut`;
 
 /// A PNG of one colour (RFC 2083), so that no file lies about.
@@ -72,7 +72,7 @@ check("from dropped pictures to a model of one's own", "working", async ({page, 
   await page.locator(".drop-zone").waitFor();
   await drop(page, dropped());
   await until(async () => /11 pictures/.test(await page.locator(".tally").textContent()), "the pictures");
-  await page.getByLabel("Caption of <b>evil</b>").fill(kHostileCaption);
+  await page.getByLabel(`Caption of ${kHostileName}`).fill(kHostileCaption);
   await page.getByLabel("Trigger word").fill("ZWX");
   await page.getByRole("spinbutton", {name: "Steps"}).fill("6");
   await page.getByPlaceholder("my-first-model").fill("Clay Fox");
