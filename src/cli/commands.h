@@ -15,6 +15,7 @@ void add_inspect(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_train(CLI::App& app);
 void add_serve(CLI::App& app);
+void add_worker(CLI::App& app);
 void add_token(CLI::App& app);
 void add_pull(CLI::App& app);
 void add_push(CLI::App& app);

@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
   calotype::cli::add_convert(app);
   calotype::cli::add_train(app);
   calotype::cli::add_serve(app);
+  calotype::cli::add_worker(app);
   calotype::cli::add_token(app);
   calotype::cli::add_pull(app);
   calotype::cli::add_push(app);
