@@ -1,18 +1,18 @@
 #include "store/database.h"
 
-#include <Poco/Data/DataException.h>
-#include <Poco/Data/PostgreSQL/Connector.h>
-#include <Poco/Data/SQLite/Connector.h>
-#include <Poco/Data/SessionPool.h>
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <random>
 #include <thread>
 
 #include "base/error.h"
+#include "store/connection_pool.h"
+#include "store/postgres_url.h"
 #include "store/schema.h"
 #include "store/sql.h"
 
@@ -23,7 +23,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 namespace {
 
-constexpr int kMaximumSessions = 24;  // PostgreSQL allows 100 for all processes together
 constexpr auto kPatience = std::chrono::seconds(60);
 
 void sleep_a_little(int attempt) {
@@ -31,9 +30,9 @@ void sleep_a_little(int attempt) {
   std::this_thread::sleep_for(milliseconds(1 + random() % (4u << std::min(attempt, 6))));
 }
 
-/// "postgresql://user:password@host/name" is what libpq itself understands; "sqlite:" is taken off.
+/// Whether it is PostgreSQL, and what POCO wants to know.
 std::pair<bool, std::string> parse_url(const std::string& url) {
-  if (url.starts_with("postgresql://") || url.starts_with("postgres://")) return {true, url};
+  if (url.starts_with("postgresql://") || url.starts_with("postgres://")) return {true, connection_words(url)};
   const bool prefixed = url.starts_with("sqlite:");
   base::check(prefixed || url.ends_with(".db"), ErrorKind::bad_input,
               "database: \"{}\" is no database, expected sqlite:PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME",
@@ -46,7 +45,8 @@ std::pair<bool, std::string> parse_url(const std::string& url) {
 
 // Requests hold what users typed: nobody else on the machine may read them.
 void make_sqlite_file(const fs::path& path) {
-  if (path.has_parent_path()) fs::create_directories(path.parent_path());
+  std::error_code ignored;  // open() says why
+  if (path.has_parent_path()) fs::create_directories(path.parent_path(), ignored);
   const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   base::check(descriptor >= 0, ErrorKind::bad_input, "{}: cannot open or create the database: {}", path.string(),
               std::strerror(errno));
@@ -55,41 +55,16 @@ void make_sqlite_file(const fs::path& path) {
 
 }  // namespace
 
-class Database::Pool : public Poco::Data::SessionPool {
- public:
-  Pool(const std::string& connector, const std::string& connection)
-      : SessionPool(connector, connection, 0, kMaximumSessions, 300), sqlite_(connector == "SQLite") {}
-
- protected:
-  void customizeSession(Session& session) override {
-    if (!sqlite_) return;
-    for (const char* pragma : {"PRAGMA busy_timeout = 10000", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON",
-                               "PRAGMA journal_size_limit = 67108864", "PRAGMA cache_size = -8000"})
-      rows(session, pragma);
-  }
-
- private:
-  bool sqlite_;
-};
-
 Database::Database(bool postgres, const std::string& connection)
-    : postgres_(postgres), pool_(std::make_unique<Pool>(postgres ? "PostgreSQL" : "SQLite", connection)) {}
-
-Database::~Database() = default;
+    : postgres_(postgres), pool_(std::make_shared<ConnectionPool>(postgres, connection)) {}
 
 std::shared_ptr<Database> Database::open(const std::string& url) {
-  static const bool registered = [] {
-    Poco::Data::SQLite::Connector::registerConnector();
-    Poco::Data::PostgreSQL::Connector::registerConnector();
-    return true;
-  }();
-  static_cast<void>(registered);
   const auto [postgres, connection] = parse_url(url);
   if (!postgres) make_sqlite_file(connection);
   std::shared_ptr<Database> database(new Database(postgres, connection));
   for (int attempt = 0;; ++attempt) {
     try {
-      Session session = database->session();
+      Connection session = database->session();
       if (!postgres) rows(session, "PRAGMA journal_mode = WAL");  // stays with the file
       break;
     } catch (const Collision&) {  // another process is switching it at this moment
@@ -101,23 +76,11 @@ std::shared_ptr<Database> Database::open(const std::string& url) {
   return database;
 }
 
-Session Database::session() {
-  const auto end = steady_clock::now() + kPatience;
-  for (;;) {
-    try {
-      return pool_->get();
-    } catch (const Poco::Data::SessionPoolExhaustedException&) {
-      base::check(steady_clock::now() < end, ErrorKind::internal,
-                  "the database is too busy: all {} connections are in use", kMaximumSessions);
-      std::this_thread::sleep_for(milliseconds(2));
-    } catch (const Poco::Exception& e) {
-      base::fail(ErrorKind::not_found, "the database cannot be opened: {}", base::printable(e.displayText(), 400));
-    }
-  }
-}
+Connection Database::session() { return {pool_, pool_->take(kPatience)}; }
 
 void Database::attempt(const std::function<void(Session&)>& work, Durability durability) {
-  Session session = this->session();
+  Connection connection = this->session();
+  Session& session = connection;
   const bool relaxed = durability == Durability::relaxed;
   if (relaxed && !postgres_) rows(session, "PRAGMA synchronous = NORMAL");
   try {

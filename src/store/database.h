@@ -2,6 +2,7 @@
 //
 //   auto database = Database::open("sqlite:data/calotype.db");      // or "postgresql://user:password@host:5432/name"
 //   database->transaction([&](Poco::Data::Session& session) { … }); // all of it or nothing
+//   Connection connection = database->session();                   // for reading; converts to a Session&
 //
 // Opening creates the tables or brings them to this program's version. Only src/store speaks SQL; the server and the
 // workers use job_store.h and its siblings (store.h opens all of them at once).
@@ -23,20 +24,37 @@ namespace calotype::store {
 /// What a commit survives. Both survive the death of every process; `full` also survives the loss of power.
 enum class Durability { full, relaxed };
 
+class ConnectionPool;
+
+/// A session on loan: goes back to the pool with this object.
+class Connection {
+ public:
+  Connection(std::shared_ptr<ConnectionPool> pool, Poco::Data::Session session)
+      : pool_(std::move(pool)), session_(std::move(session)) {}
+  ~Connection();
+  Connection(Connection&& other) noexcept : pool_(std::move(other.pool_)), session_(std::move(other.session_)) {}
+  Connection& operator=(Connection&&) = delete;
+  /// Not for temporary objects: the session would already be somebody else's.
+  operator Poco::Data::Session&() & { return session_; }
+
+ private:
+  std::shared_ptr<ConnectionPool> pool_;
+  Poco::Data::Session session_;
+};
+
 class Database {
  public:
   /// "sqlite:PATH", a path that ends in .db, or "postgresql://…" (also "postgres://"). The folder of a SQLite file is
   /// made when missing. Errors: bad_input for another URL, not_found for a server that does not answer, conflict for
   /// tables of a newer program.
   static std::shared_ptr<Database> open(const std::string& url);
-  ~Database();
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
 
   bool postgres() const { return postgres_; }
 
-  /// A connection for reading; goes back to the pool with the last copy. Waits while all are in use.
-  Poco::Data::Session session();
+  /// Waits while all connections are in use.
+  Connection session();
 
   /// Runs `work` in one write transaction; it is called again after a collision with another writer, so it must have no
   /// other effects. Its exceptions undo everything and pass through. A disk without space is an Error disk_full.
@@ -47,12 +65,11 @@ class Database {
   int64_t data_version(Poco::Data::Session& session);
 
  private:
-  class Pool;
   Database(bool postgres, const std::string& connection);
   void attempt(const std::function<void(Poco::Data::Session&)>& work, Durability durability);
 
   bool postgres_;
-  std::unique_ptr<Pool> pool_;
+  std::shared_ptr<ConnectionPool> pool_;
   std::mutex writer_;  // SQLite: threads of one process queue here instead of polling the file lock
   std::atomic<int64_t> asked_ = 0;
 };

@@ -71,7 +71,7 @@ Deployment ModelRegistry::create_deployment(const Deployment& d) {
 }
 
 std::optional<Deployment> ModelRegistry::find_deployment(const std::string& owner, const std::string& name) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row = find_row(session, owner, name, "");
   return row ? std::optional(read(*row)) : std::nullopt;
 }
@@ -111,7 +111,7 @@ void ModelRegistry::remove_deployment(const std::string& owner, const std::strin
 }
 
 Page<Deployment> ModelRegistry::deployments(const PageQuery& query) {
-  Session session = database_->session();
+  Connection session = database_->session();
   // Ordered by name alone: created_at changes with every release.
   const RowPage rows =
       read_page(session, {.columns = fmt::format("{}, 0 AS page_key, owner || '/' || name AS page_id", kColumns),

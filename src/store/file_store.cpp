@@ -171,7 +171,10 @@ void FileStore::record(const StoredFile& file) {
     backend_->keep(file);
     database_->transaction([&](Session& session) { insert(session, file); });
   } catch (...) {
-    backend_->remove(file.id);
+    try {
+      backend_->remove(file.id);
+    } catch (const base::Error&) {  // the first error tells more
+    }
     throw;
   }
 }
@@ -188,7 +191,7 @@ StoredFile FileStore::put_file(const NewFile& about, const fs::path& path) {
 }
 
 std::optional<StoredFile> FileStore::find(const std::string& id) {
-  Session session = database_->session();
+  Connection session = database_->session();
   Conditions conditions = valid_now();
   conditions.add("id = ?", {clean_text(id)});
   const auto row =
@@ -197,7 +200,7 @@ std::optional<StoredFile> FileStore::find(const std::string& id) {
 }
 
 std::optional<StoredFile> FileStore::find_by_token(const std::string& token) {
-  Session session = database_->session();
+  Connection session = database_->session();
   Conditions conditions = valid_now();
   conditions.add("token = ?", {clean_text(token)});
   const auto row =
@@ -206,7 +209,7 @@ std::optional<StoredFile> FileStore::find_by_token(const std::string& token) {
 }
 
 Page<StoredFile> FileStore::list(FilePurpose purpose, const PageQuery& query) {
-  Session session = database_->session();
+  Connection session = database_->session();
   Conditions conditions = valid_now();
   conditions.add("purpose = ?", {std::string(name(purpose))});
   const RowPage rows = read_page(session, {.columns = std::string(kColumns),
@@ -256,14 +259,14 @@ int64_t FileStore::expire(Time now) {
   const int64_t count = remove_where("expires_at IS NOT NULL AND expires_at <= ?", {now});
   if (Time last = last_sweep_; now - last >= kSweepEvery && last_sweep_.compare_exchange_strong(last, now))
     backend_->sweep(now - kSweepAge, [&](const std::string& id) {
-      Session session = database_->session();
+      Connection session = database_->session();
       return first_row(session, "SELECT id FROM files WHERE id = ?", {clean_text(id)}).has_value();
     });
   return count;
 }
 
 FileUsage FileStore::usage() {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row =
       first_row(session, "SELECT COUNT(*) AS files, CAST(COALESCE(SUM(size), 0) AS BIGINT) AS bytes FROM files");
   return {.files = static_cast<uint64_t>(row->integer("files")),

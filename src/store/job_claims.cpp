@@ -92,14 +92,16 @@ void lose(JobChange& job, Reconciled& count) {
 std::optional<Claim> JobStore::claim(const std::string& worker, const ClaimFilter& filter) {
   base::check(!worker.empty(), ErrorKind::bad_input, "a worker needs a name");
   {
-    Session session = database_->session();
+    Connection session = database_->session();
     const std::string state = queue_state(session);
     const std::lock_guard lock(mutex_);
     seen_queue_ = state;
     if (state.starts_with("0 ")) return {};  // without a write transaction
   }
   std::optional<Claim> claim;
-  database_->transaction([&](Session& session) { claim = take(session, worker, filter); });
+  // A claim that the loss of power undoes puts the job back into the queue; its worker's writes are conflicts then.
+  database_->transaction([&](Session& session) { claim = take(session, clean_text(worker), filter); },
+                         Durability::relaxed);
   if (claim) waiter_->poke();
   return claim;
 }
@@ -135,7 +137,7 @@ bool JobStore::wait_for_work(std::chrono::milliseconds timeout) {
   }
   for (;;) {
     {
-      Session session = database_->session();
+      Connection session = database_->session();
       if (queue_state(session) != seen) return true;
     }
     const auto left = end - std::chrono::steady_clock::now();
@@ -233,7 +235,7 @@ Reconciled JobStore::reconcile(Time now) {
   const std::string_view condition =
       "status IN ('starting', 'processing') AND ((worker <> '' AND heartbeat_at < ?) OR deadline <= ?)";
   {
-    Session session = database_->session();
+    Connection session = database_->session();
     suspects = rows(session, fmt::format("SELECT id FROM jobs WHERE {}", condition), {now - kStaleAfter, now});
   }
   Reconciled total;

@@ -129,20 +129,20 @@ Job JobStore::create(const NewJob& request) {
 }
 
 std::optional<Job> JobStore::find(const std::string& id) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row = first_row(session, fmt::format("SELECT {} FROM jobs WHERE id = ?", kJobColumns), {clean_text(id)});
   return row ? std::optional(read_whole(session, *row)) : std::nullopt;
 }
 
 std::optional<Job> JobStore::find_by_stream(const std::string& token) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row =
       first_row(session, fmt::format("SELECT {} FROM jobs WHERE stream_token = ?", kJobColumns), {clean_text(token)});
   return row ? std::optional(read_whole(session, *row)) : std::nullopt;
 }
 
 JobPage JobStore::list(const JobQuery& query) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const RowPage rows = read_page(session, {.columns = kJobColumns,
                                            .table = "jobs",
                                            .key = "created_at",
@@ -159,7 +159,7 @@ JobPage JobStore::list(const JobQuery& query) {
 }
 
 int64_t JobStore::queue_place(const std::string& id) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row =
       first_row(session, "SELECT kind, status, worker, created_at FROM jobs WHERE id = ?", {clean_text(id)});
   base::check(row.has_value(), ErrorKind::not_found, "there is no job {}", base::printable(id));
@@ -190,7 +190,7 @@ Job JobStore::cancel(const std::string& id) {
 }
 
 std::vector<JobEvent> JobStore::events(const std::string& id, int64_t after_seq) {
-  Session session = database_->session();
+  Connection session = database_->session();
   std::vector<JobEvent> events;
   for (const Row& row : rows(session,
                              "SELECT seq, kind, data FROM job_events WHERE job = ? AND seq > ? AND kind <> 'cut' "
@@ -205,7 +205,7 @@ bool JobStore::wait_for_change(const std::string& id, int64_t after_change, std:
 }
 
 std::vector<JobCount> JobStore::counts() {
-  Session session = database_->session();
+  Connection session = database_->session();
   std::vector<JobCount> counts;
   for (const Row& row :
        rows(session,

@@ -65,7 +65,7 @@ bool JobWaiter::wait(const std::string& id, int64_t after_change, milliseconds t
 }
 
 void JobWaiter::run() {
-  std::optional<Session> session;
+  std::optional<Connection> session;
   int64_t version = -1;
   std::unique_lock lock(mutex_);
   while (!stop_) {
@@ -77,7 +77,7 @@ void JobWaiter::run() {
     lock.unlock();
     const auto begun = steady_clock::now();
     try {
-      if (!session) session = database_->session();
+      if (!session) session.emplace(database_->session());
       look(*session, version);
     } catch (const base::Error&) {  // the database restarts or is busy; waiting threads have their timeouts
       session.reset();

@@ -117,7 +117,7 @@ Model ModelRegistry::create(const Model& m) {
 }
 
 std::optional<Model> ModelRegistry::find(const std::string& owner, const std::string& name) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row = find_model(session, owner, name);
   return row ? std::optional(read_model(*row)) : std::nullopt;
 }
@@ -157,7 +157,7 @@ void ModelRegistry::remove(const std::string& owner, const std::string& name) {
 }
 
 Page<Model> ModelRegistry::list(const ModelQuery& query) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const std::string key = query.order == ModelOrder::model_created_at ? "created_at" : "version_created_at";
   return to_page(read_page(session, {.columns = fmt::format("{}, {} AS page_key, owner || '/' || name AS page_id",
                                                             kModelColumns, key),
@@ -188,7 +188,7 @@ Version ModelRegistry::add_version(const Version& version) {
 }
 
 Page<Version> ModelRegistry::versions(const std::string& owner, const std::string& name, const PageQuery& query) {
-  Session session = database_->session();
+  Connection session = database_->session();
   Conditions conditions;
   conditions.add("owner = ? AND name = ?", {clean_text(owner), clean_text(name)});
   return to_page(
@@ -204,14 +204,14 @@ Page<Version> ModelRegistry::versions(const std::string& owner, const std::strin
 
 std::optional<Version> ModelRegistry::find_version(const std::string& owner, const std::string& name,
                                                    const std::string& id) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row = first_row(session, "SELECT * FROM versions WHERE owner = ? AND name = ? AND id = ?",
                              {clean_text(owner), clean_text(name), clean_text(id)});
   return row ? std::optional(read_version(*row)) : std::nullopt;
 }
 
 std::optional<Version> ModelRegistry::find_version(const std::string& id) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row = first_row(
       session, "SELECT * FROM versions WHERE id = ? ORDER BY created_at DESC, owner, name LIMIT 1", {clean_text(id)});
   return row ? std::optional(read_version(*row)) : std::nullopt;

@@ -11,7 +11,7 @@ Settings::Settings(std::shared_ptr<Database> database, SecretBox secrets)
     : database_(std::move(database)), secrets_(std::move(secrets)) {}
 
 std::optional<std::string> Settings::get(const std::string& name) {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row = first_row(session, "SELECT value FROM settings WHERE name = ?", {name});
   return row ? row->maybe_text("value") : std::nullopt;
 }

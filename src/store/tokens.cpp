@@ -76,7 +76,7 @@ std::optional<Token> Tokens::check(std::string_view plain) {
   if (auto known = memory_->find(hash, time)) return known;
   std::optional<Row> row;
   {
-    Session session = database_->session();
+    Connection session = database_->session();
     row = first_row(session, fmt::format("SELECT {} FROM tokens WHERE hash = ?", kColumns), {hash});
   }
   if (!row || !hub::constant_time_equal(row->text("hash"), hash)) return {};
@@ -94,7 +94,7 @@ std::optional<Token> Tokens::check(std::string_view plain) {
 }
 
 std::vector<Token> Tokens::list() {
-  Session session = database_->session();
+  Connection session = database_->session();
   std::vector<Token> all;
   for (const Row& row : rows(session, fmt::format("SELECT {} FROM tokens ORDER BY created_at, id", kColumns)))
     all.push_back(read(row));
@@ -111,7 +111,7 @@ bool Tokens::revoke(const std::string& id) {
 }
 
 bool Tokens::any() {
-  Session session = database_->session();
+  Connection session = database_->session();
   return first_row(session, "SELECT id FROM tokens LIMIT 1").has_value();
 }
 

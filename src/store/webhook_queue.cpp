@@ -112,13 +112,13 @@ void WebhookQueue::settle(const Delivery& delivery, const std::string& state, Ti
 }
 
 std::optional<Time> WebhookQueue::next_due() {
-  Session session = database_->session();
+  Connection session = database_->session();
   const auto row = first_row(session, "SELECT MIN(next_at) AS due FROM deliveries WHERE state IN ('waiting', 'taken')");
   return row ? row->maybe_integer("due") : std::nullopt;
 }
 
 std::vector<Delivery> WebhookQueue::of_job(const std::string& job) {
-  Session session = database_->session();
+  Connection session = database_->session();
   std::vector<Delivery> all;
   for (const Row& row :
        rows(session, fmt::format("SELECT {} FROM deliveries WHERE job = ? ORDER BY seq", kColumns), {job}))

@@ -31,7 +31,7 @@ void WorkerRegistry::remove(const std::string& id) {
 }
 
 std::vector<WorkerEntry> WorkerRegistry::list(Time since) {
-  Session session = database_->session();
+  Connection session = database_->session();
   std::vector<WorkerEntry> all;
   for (const Row& row : rows(session,
                              "SELECT id, host, pid, device, model, job, started_at, heartbeat_at FROM workers "

@@ -1,0 +1,227 @@
+// Many at once: threads, processes, and processes that are killed.
+#include <sys/wait.h>
+
+#include <atomic>
+#include <csignal>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "store/job_store.h"
+#include "support/stores.h"
+
+namespace calotype::store {
+namespace {
+
+using base::ErrorKind;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using test::ended_well;
+using test::error_of;
+using test::in_new_process;
+
+class ClaimTest : public test::OnEveryDatabase {
+ protected:
+  /// The store is closed again when this returns.
+  void make_jobs(int count) {
+    Store store = open();
+    for (int i = 0; i < count; ++i)
+      store.jobs->create({.id = "job-" + std::to_string(i), .model = "o/m", .version = "v", .input = {{"i", i}}});
+  }
+};
+CALOTYPE_ON_EVERY_DATABASE(ClaimTest);
+
+void work_off(JobStore& jobs, const std::string& name, const std::function<void(const Claim&)>& done) {
+  while (const auto claim = jobs.claim(name, {})) {
+    jobs.start(*claim);
+    jobs.finish(*claim, JobStatus::succeeded, claim->job.input["i"], {}, {});
+    done(*claim);
+  }
+}
+
+TEST_P(ClaimTest, ThreadsTakeEachJobOnce) {
+  make_jobs(500);
+  Store store = open();
+  std::mutex mutex;
+  std::multiset<std::string> taken;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t)
+    threads.emplace_back([&, t] {
+      work_off(*store.jobs, "w" + std::to_string(t), [&](const Claim& claim) {
+        const std::lock_guard lock(mutex);
+        taken.insert(claim.job.id);
+      });
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(taken.size(), 500u);
+  EXPECT_EQ(std::set(taken.begin(), taken.end()).size(), 500u);
+}
+
+TEST_P(ClaimTest, ProcessesTakeEachJobOnce) {
+  make_jobs(500);
+  std::vector<pid_t> workers;
+  for (int w = 0; w < 2; ++w)
+    workers.push_back(in_new_process([&, w] {
+      Store store = open();
+      std::ofstream list(folder_ / ("taken-" + std::to_string(w)));
+      work_off(*store.jobs, "w" + std::to_string(w), [&](const Claim& claim) { list << claim.job.id << "\n"; });
+    }));
+  for (const pid_t worker : workers) EXPECT_TRUE(ended_well(worker));
+  std::multiset<std::string> taken;
+  for (int w = 0; w < 2; ++w) {
+    std::ifstream list(folder_ / ("taken-" + std::to_string(w)));
+    size_t own = 0;
+    for (std::string id; list >> id; ++own) taken.insert(id);
+    EXPECT_GT(own, 0u);  // both had a share
+  }
+  EXPECT_EQ(taken.size(), 500u);
+  EXPECT_EQ(std::set(taken.begin(), taken.end()).size(), 500u);
+  Store store = open();
+  for (const Job& job : store.jobs->list({.limit = 1000}).jobs) {
+    EXPECT_EQ(job.status, JobStatus::succeeded);
+    EXPECT_EQ(job.output, job.input["i"]);
+    EXPECT_EQ(job.attempt, 1);
+  }
+}
+
+// Workers die at random moments of their work; whoever comes next finds every job, and none ends twice.
+TEST_P(ClaimTest, KilledProcessesLoseNothing) {
+  constexpr int kJobs = 120;
+  make_jobs(kJobs);
+  std::mt19937 random(7);
+  for (int round = 0; round < 12; ++round) {
+    std::vector<pid_t> workers;
+    for (int w = 0; w < 2; ++w)
+      workers.push_back(in_new_process([&, w] {
+        Store store = open();
+        while (const auto claim = store.jobs->claim("w" + std::to_string(round) + "-" + std::to_string(w), {})) {
+          store.jobs->start(*claim);
+          for (int i = 0; i < 3; ++i) store.jobs->log(*claim, "step\n");
+          store.jobs->finish(*claim, JobStatus::succeeded, claim->job.input["i"], {}, {});
+        }
+      }));
+    std::this_thread::sleep_for(milliseconds(20 + random() % 60));
+    for (const pid_t worker : workers) {
+      ::kill(worker, SIGKILL);
+      int status = 0;
+      ::waitpid(worker, &status, 0);
+    }
+    Store store = open();
+    store.jobs->reconcile(now() + kStaleAfter + kSecond);
+  }
+  Store store = open();
+  work_off(*store.jobs, "last", [](const Claim&) {});
+  const auto all = store.jobs->list({.limit = 1000}).jobs;
+  EXPECT_EQ(all.size(), size_t{kJobs});
+  for (const Job& job : all) {
+    const bool lost_too_often = job.status == JobStatus::failed && job.losses == kMaximumLosses;
+    EXPECT_TRUE(job.status == JobStatus::succeeded || lost_too_often) << job.id << " " << name(job.status);
+    int ends = 0;
+    for (const JobEvent& event : store.jobs->events(job.id, 0))
+      ends += event.kind == "status" && event.data == "succeeded";
+    EXPECT_EQ(ends, lost_too_often ? 0 : 1);
+  }
+}
+
+TEST_P(ClaimTest, AKilledClaimantIsNoticed) {
+  make_jobs(1);
+  const pid_t worker = in_new_process([&] {
+    Store store = open();
+    const Claim claim = *store.jobs->claim("doomed", {});
+    store.jobs->start(claim);
+    for (;;) store.jobs->log(claim, "x");
+  });
+  std::this_thread::sleep_for(milliseconds(300));
+  Store store = open();
+  for (int i = 0; i < 200 && store.jobs->find("job-0")->logs.empty(); ++i)
+    std::this_thread::sleep_for(milliseconds(20));
+  ::kill(worker, SIGKILL);
+  int status = 0;
+  ::waitpid(worker, &status, 0);
+  EXPECT_FALSE(store.jobs->claim("next", {}));
+  EXPECT_EQ(store.jobs->reconcile(now()).requeued, 0);  // it might be slow only
+  EXPECT_EQ(store.jobs->reconcile(now() + kStaleAfter + kSecond).requeued, 1);
+  const Claim next = *store.jobs->claim("next", {});
+  EXPECT_EQ(next.attempt, 2);
+  EXPECT_EQ(next.job.losses, 1);
+}
+
+TEST_P(ClaimTest, EitherCancelOrFinishWins) {
+  constexpr int kJobs = 60;
+  make_jobs(kJobs);
+  Store worker = open(), server = open();
+  std::map<std::string, bool> finished;
+  std::thread canceling([&] {
+    for (int i = 0; i < kJobs; ++i) server.jobs->cancel("job-" + std::to_string(i));
+  });
+  while (const auto claim = worker.jobs->claim("w", {})) {
+    const auto error = error_of([&] {
+      worker.jobs->start(*claim);
+      worker.jobs->finish(*claim, JobStatus::succeeded, 1, {}, {});
+    });
+    EXPECT_TRUE(!error || error == ErrorKind::conflict);
+    finished[claim->job.id] = !error;
+  }
+  canceling.join();
+  for (int i = 0; i < kJobs; ++i) {
+    const Job job = *server.jobs->find("job-" + std::to_string(i));
+    EXPECT_EQ(job.status, finished[job.id] ? JobStatus::succeeded : JobStatus::canceled);
+    EXPECT_EQ(job.output.is_null(), !finished[job.id]);
+  }
+}
+
+TEST_P(ClaimTest, OneRequestFromManyThreadsIsOneJob) {
+  Store store = open();
+  std::vector<std::thread> threads;
+  std::atomic<int> same = 0;
+  for (int t = 0; t < 8; ++t)
+    threads.emplace_back(
+        [&] { same += store.jobs->create({.id = "one", .model = "o/m", .version = "v"}).id == "one"; });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(same, 8);
+  EXPECT_EQ(store.jobs->list({}).jobs.size(), 1u);
+}
+
+TEST_P(ClaimTest, WaitersWakeForAnotherProcess) {
+  make_jobs(2);
+  const pid_t worker = in_new_process([&] {
+    Store store = open();
+    std::this_thread::sleep_for(milliseconds(400));
+    store.jobs->start(*store.jobs->claim("w", {}));
+    std::this_thread::sleep_for(milliseconds(200));
+  });
+  Store store = open();
+  EXPECT_FALSE(store.jobs->wait_for_change("job-1", 1, milliseconds(50)));
+  EXPECT_TRUE(store.jobs->wait_for_change("job-1", 0, milliseconds(5000)));  // is above already
+  const auto begun = steady_clock::now();
+  EXPECT_FALSE(store.jobs->wait_for_change("nobody", 0, milliseconds(5000)));
+  EXPECT_LT(steady_clock::now() - begun, milliseconds(2000));
+  constexpr int kThreads = 100;
+  std::atomic<int> woken = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t)
+    threads.emplace_back([&] { woken += store.jobs->wait_for_change("job-0", 1, milliseconds(20'000)); });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(woken, kThreads);
+  EXPECT_LT(steady_clock::now() - begun, milliseconds(10'000));
+  EXPECT_TRUE(ended_well(worker));
+}
+
+TEST_P(ClaimTest, WorkersWakeForNewJobs) {
+  Store store = open(), server = open();
+  EXPECT_FALSE(store.jobs->claim("w", {}));
+  EXPECT_FALSE(store.jobs->wait_for_work(milliseconds(100)));
+  std::thread later([&] {
+    std::this_thread::sleep_for(milliseconds(100));
+    server.jobs->create({.model = "o/m", .version = "v"});
+  });
+  EXPECT_TRUE(store.jobs->wait_for_work(milliseconds(20'000)));
+  later.join();
+  EXPECT_TRUE(store.jobs->claim("w", {}));
+}
+
+}  // namespace
+}  // namespace calotype::store
