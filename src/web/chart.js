@@ -1,7 +1,7 @@
 // The curve of a training's loss: every point thin, their running mean thick, validation in its own colour.
 import {el, fill, svg} from "./dom.js";
 
-const kWidth = 900, kHeight = 220, kLeft = 46, kBottom = 24, kTop = 8;
+const kHeight = 220, kLeft = 46, kBottom = 24, kTop = 8;
 const kPoints = 600;  // more than pixels tell nothing
 
 /// From a log: tqdm's bars ("120/1000 […, lr: 4.0e-04 loss: 3.1e-01]"), and "validation loss 0.3123" behind the bar of its
@@ -35,22 +35,26 @@ function smoothed(points) {
 
 /// {node, show({train, validation}, total_steps)}
 export function loss_chart() {
-  const drawing = svg("svg", {class: "chart", viewBox: `0 0 ${kWidth} ${kHeight}`, role: "img", preserveAspectRatio: "none"});
+  const drawing = svg("svg", {class: "chart", role: "img", "aria-label": "Loss by step"});
   const words = el("p", {class: "muted"}, "The curve begins with the first steps.");
   const node = el("figure", {}, drawing, el("figcaption", {class: "legend"}, el("span", {}, el("b"), "loss"), el("span", {class: "v"}, el("b"), "validation"), words));
-  const show = ({train, validation}, total) => {
-    if (!train.length) return;
+  let shown = null;
+  const draw = () => {
+    if (!shown?.train.length) return;
+    const {train, validation, total} = shown;
+    const width = drawing.clientWidth || 900;  // letters keep their shape on narrow screens
+    drawing.setAttribute("viewBox", `0 0 ${width} ${kHeight}`);
     const values = [...train, ...validation].map(([, loss]) => loss).sort((a, b) => a - b);
     // A few outliers must not press the curve flat.
     const high = values[Math.floor(0.99 * (values.length - 1))] * 1.1 || 1, low = Math.min(values[0], high) * 0.9;
     const last = Math.max(total || 0, train.at(-1)[0], 1);
-    const x = (step) => kLeft + (kWidth - kLeft - 8) * step / last;
+    const x = (step) => kLeft + (width - kLeft - 8) * step / last;
     const y = (loss) => kTop + (kHeight - kTop - kBottom) * (1 - Math.min(1, Math.max(0, (loss - low) / (high - low || 1))));
-    const line = (points, name) => svg("polyline", {class: name, points: points.map(([s, l]) => `${x(s).toFixed(1)},${y(l).toFixed(1)}`).join(" "), "vector-effect": "non-scaling-stroke"});
+    const line = (points, name) => svg("polyline", {class: name, points: points.map(([s, l]) => `${x(s).toFixed(1)},${y(l).toFixed(1)}`).join(" ")});
     const parts = [];
     for (let i = 0; i <= 3; ++i) {
       const loss = low + (high - low) * i / 3;
-      parts.push(svg("line", {class: "axis", x1: kLeft, x2: kWidth - 8, y1: y(loss), y2: y(loss)}), svg("text", {x: kLeft - 8, y: y(loss) + 4, "text-anchor": "end"}, loss.toPrecision(2)));
+      parts.push(svg("line", {class: "axis", x1: kLeft, x2: width - 8, y1: y(loss), y2: y(loss)}), svg("text", {x: kLeft - 8, y: y(loss) + 4, "text-anchor": "end"}, loss.toPrecision(2)));
     }
     for (const share of [0, 0.25, 0.5, 0.75, 1])
       parts.push(svg("text", {x: x(last * share), y: kHeight - 6, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle"}, String(Math.round(last * share))));
@@ -60,6 +64,11 @@ export function loss_chart() {
     const now = smoothed(train).at(-1)[1].toPrecision(3);
     drawing.setAttribute("aria-label", `Loss by step: ${now} at step ${train.at(-1)[0]}`);
     words.textContent = `now ${now}${validation.length ? `, validation ${validation.at(-1)[1].toPrecision(3)}` : ""}`;
+  };
+  new ResizeObserver(draw).observe(drawing);
+  const show = (losses, total) => {
+    shown = {...losses, total};
+    draw();
   };
   return {node, show};
 }

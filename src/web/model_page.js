@@ -6,7 +6,7 @@ import {make_form} from "./form.js";
 import {job_view} from "./job_view.js";
 import {fields_of, shape_of, without_defaults} from "./schema.js";
 import {snippets_tab} from "./snippets.js";
-import {ago, is_ended, picture_urls} from "./text.js";
+import {ago, as_sentence, is_ended, picture_urls} from "./text.js";
 
 const kKeep = 30;  // pictures in the strip below the result
 
@@ -66,7 +66,7 @@ function heading(model, about) {
     el("h1", {tabIndex: -1}, el("span", {class: "owner"}, `${model.owner} / `), model.name),
     el("p", {class: "muted", dir: "auto"}, model.description ?? "", model.license_url
       ? [model.description ? " · " : "", el("a", {href: model.license_url, target: "_blank", rel: "noopener noreferrer"}, "licence")] : null),
-    about.note ? el("p", {class: "stand-in"}, about.note) : null);
+    about.note ? el("p", {class: "stand-in"}, as_sentence(about.note)) : null);
 }
 
 function untrained_page(model) {

@@ -1,7 +1,7 @@
 // /settings: who is signed in, what stands behind the models, what the machine holds and does.
 import * as api from "./api.js";
 import {button, el, fill, notice} from "./dom.js";
-import {ago, bytes} from "./text.js";
+import {ago, as_sentence, bytes} from "./text.js";
 import {sign_in} from "./app.js";
 
 const fact = (name, value) => value === null || value === undefined || value === "" ? [] : [el("dt", {}, name), el("dd", {}, value)];
@@ -40,12 +40,12 @@ function workers_card(site) {
     el("p", {class: "muted"}, `${running} running, ${waiting} waiting`),
     site.workers.length
       ? el("ul", {class: "rows"}, site.workers.map((worker) => el("li", {}, el("div", {}, el("strong", {}, worker.device || "worker"), ` on ${worker.host}`),
-          el("span", {class: "muted"}, `process ${worker.pid} · seen ${ago(worker.heartbeat)}`))))
+          el("span", {class: "muted"}, [worker.job ? "at work" : "idle", worker.model && `${worker.model} is loaded`, `process ${worker.pid}`, `seen ${ago(worker.heartbeat)}`].filter(Boolean).join(" · ")))))
       : el("p", {class: "warning"}, "No worker is running, so jobs wait. `calotype serve` starts one by itself; look at its messages."));
 }
 
 function weights_card(site) {
   return el("section", {class: "card"}, el("h2", {}, "Weights"),
-    el("p", {}, site.note || "Each name is served by the weights that are configured for it."),
+    el("p", {}, site.note ? as_sentence(site.note) : "Each name is served by the weights that are configured for it."),
     el("p", {class: "muted"}, "Which folder stands behind which name is set when the server starts; the models are listed on the ", el("a", {href: "/"}, "first page"), "."));
 }

@@ -40,6 +40,9 @@ export function seed_value(text) {
 /// "Num Inference Steps" → "Num inference steps".
 export const sentence_case = (title) => title.slice(0, 1).toUpperCase() + title.slice(1).toLowerCase();
 
+/// "there are …" → "There are …".
+export const as_sentence = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
+
 /// URLs of this server as paths: the page may be reached under another name than the one in an answer.
 export function local_path(url) {
   if (typeof url !== "string") return "";

@@ -1,7 +1,7 @@
 // Ten thousand pictures: only those in view are in the page, and scrolling stays smooth.
 import {execFileSync} from "node:child_process";
 import path from "node:path";
-import {assert, check, equal, patience, until} from "./support.mjs";
+import {assert, axe, check, equal, patience, until} from "./support.mjs";
 
 const kCount = 10_000;
 
@@ -53,6 +53,21 @@ check("ten thousand entries scroll smoothly", "full", async ({page, server}) => 
   // 60 frames a second leave 17 ms; busy machines get three times as long.
   const limit = 50 * patience();
   assert(frames.p95 < limit, `95 of 100 frames took up to ${frames.p95.toFixed(1)} ms, expected ${limit.toFixed()}`);
+});
+
+check("axe finds nothing on pages with content", "working", async ({page, server}) => {
+  const done = await server.post("/v1/models/black-forest-labs/flux-schnell/predictions", {input: {prompt: "an accessible fox", num_outputs: 2}});
+  const failed = await server.post("/v1/models/black-forest-labs/flux-schnell-lora/predictions", {input: {prompt: "fail", lora_weights: "http://127.0.0.1:9/nothing.safetensors"}});
+  for (const job of [done, failed])
+    await until(async () => ["succeeded", "failed"].includes((await server.get(`/v1/predictions/${job.id}`)).status), "the job ends", 60000);
+  const trainings = (await server.get("/v1/trainings")).results.map((training) => `/p/${training.id}`);
+  for (const path of [`/p/${done.id}`, `/p/${failed.id}`, "/", "/gallery", "/settings", ...trainings.slice(0, 2)]) {
+    await page.goto(server.url + path);
+    await page.locator("#main > *").first().waitFor();
+    await page.waitForTimeout(400);
+    for (const fold of await page.locator("main summary:visible").all()) await fold.click();
+    equal(await axe(page), [], path);
+  }
 });
 
 check("search and filters", "full", async ({page, server}) => {

@@ -7,7 +7,7 @@ import path from "node:path";
 
 const require = createRequire(path.resolve("build/web/package.json"));
 export const {chromium} = require("playwright-core");
-export const axe_source = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const axe_source = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const kFlags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
@@ -119,3 +119,11 @@ export const prompt = (page) => page.locator('[data-field="prompt"] textarea');
 
 /// How much longer than on a quiet machine things may take: by what else wants the processors.
 export const patience = () => Math.max(1, os.loadavg()[0] / os.cpus().length);
+
+/// What axe-core complains about, but for trifles.
+export async function axe(page) {
+  await page.evaluate(axe_source);
+  const found = await page.evaluate(async () => (await globalThis.axe.run(document, {resultTypes: ["violations"]})).violations
+    .map((each) => `${each.impact} ${each.id}: ${each.nodes[0].target} ${each.nodes[0].failureSummary}`));
+  return found.filter((each) => !each.startsWith("minor"));
+}
