@@ -141,6 +141,8 @@ std::vector<Route> event_routes(Site& site) {
   return {
       {"GET", "/files/stream-{token}", [&site](Request& request) { return by_token(site, request, Stream::replicate); },
        Access::open},
+      {"GET", "/stream/{token}", [&site](Request& request) { return by_token(site, request, Stream::replicate); },
+       Access::open},
       {"GET", "/events/{token}", [&site](Request& request) { return by_token(site, request, Stream::rich); },
        Access::open},
       {"GET", "/predictions/{id}/events", [&site](Request& request) { return by_id(site, request); }},

@@ -73,6 +73,7 @@ void HttpBody::end_of_chunks() {
 
 size_t HttpBody::read_some(char* to, size_t size) {
   if (finished_) return 0;
+  reading_ = true;  // and stays so when something below throws
   if (!started_) {
     started_ = true;
     start_ = std::chrono::steady_clock::now();
@@ -84,6 +85,7 @@ size_t HttpBody::read_some(char* to, size_t size) {
     if (left_ == 0) {
       end_of_chunks();
       finished_ = true;
+      reading_ = false;
       watched_.unlimited();
       return 0;
     }
@@ -93,6 +95,7 @@ size_t HttpBody::read_some(char* to, size_t size) {
                   fmt::format("Request bodies must be smaller than {} bytes.", limits_.body_bytes));
   const int count = session_.read(to, static_cast<std::streamsize>(std::min<uint64_t>(size, left_)));
   if (count <= 0) throw broken("The connection ended inside the request body.");
+  reading_ = false;
   left_ -= static_cast<uint64_t>(count);
   made_progress(static_cast<size_t>(count));
   if (!framing_.chunked && left_ == 0) {
@@ -126,7 +129,7 @@ bool HttpBody::skip_rest(uint64_t at_most) {
   setg(nullptr, nullptr, nullptr);
   char block[16384];
   uint64_t skipped = 0;
-  while (!finished_ && skipped <= at_most) skipped += read_some(block, sizeof block);
+  while (!finished_ && !reading_ && skipped <= at_most) skipped += read_some(block, sizeof block);
   return finished_;
 }
 

@@ -37,7 +37,8 @@ class HttpBody : public std::streambuf {
   HttpBody(HttpSession& session, Poco::Net::HTTPServerResponseImpl& response, Framing framing,
            ConnectionWatch::Watched& watched, const HttpLimits& limits);
 
-  /// Reads and drops what the handler left, so that the next request can be read; false when there is more than that.
+  /// Reads and drops what the handler left, so that the next request can be read; false when there is more than that
+  /// or the body was broken.
   bool skip_rest(uint64_t at_most);
   bool finished() const { return finished_; }
 
@@ -60,7 +61,7 @@ class HttpBody : public std::streambuf {
   std::chrono::steady_clock::time_point start_;
   uint64_t left_ = 0;      // of the body, or of the present chunk
   uint64_t received_ = 0;  // in all
-  bool started_ = false, first_chunk_ = true, finished_ = false;
+  bool started_ = false, first_chunk_ = true, finished_ = false, reading_ = false;
   std::array<char, 4096> buffer_;
 };
 

@@ -82,15 +82,13 @@ void send(net::HTTPServerResponseImpl& message, Response& response, bool head, c
   for (const auto& [name, value] : response.headers) message.set(name, value);
   message.set("X-Content-Type-Options", "nosniff");
   if (!response.content_type.empty()) message.setContentType(response.content_type);
+  // Flushed here and not when POCO's object goes away: what is left of a refused upload is read in between.
   if (!response.write) {
-    if (response.status == 204 || response.status == 304) {
-      message.send().flush();
-    } else if (head) {
+    if (response.status != 204 && response.status != 304)
       message.setContentLength64(static_cast<Poco::Int64>(response.body.size()));
-      message.send().flush();
-    } else {
-      message.sendBuffer(response.body.data(), response.body.size());
-    }
+    std::ostream& whole = message.send();
+    if (!head) whole.write(response.body.data(), static_cast<std::streamsize>(response.body.size()));
+    whole.flush();
     return;
   }
   if (response.length) {
@@ -101,8 +99,7 @@ void send(net::HTTPServerResponseImpl& message, Response& response, bool head, c
     message.setKeepAlive(false);  // the end of the connection is the end of the body
   }
   std::ostream& out = message.send();
-  if (head) return;
-  response.write(out);
+  if (!head) response.write(out);
   out.flush();
   // A body that ended early must not look whole: the connection ends instead.
   if (!out.good()) throw net::NetException("the client is gone");
@@ -177,17 +174,22 @@ bool HttpConnection::serve_one(HttpSession& session, ConnectionWatch::Watched& w
   net::HTTPServerResponseImpl message(session);
   std::optional<net::HTTPServerRequestImpl> incoming;
   Response response;
-  try {
-    incoming.emplace(message, session, context_.parameters.get());
-  } catch (const net::NoMessageException&) {
-    return false;
-  } catch (const net::MessageException&) {
+  const auto refuse = [&] {
     response = problem_response(Problem(400, "Bad request", "This is no HTTP request, or its headers are too long."),
                                 Dialect::replicate);
     message.setVersion(net::HTTPMessage::HTTP_1_1);
     message.setKeepAlive(false);
     send(message, response, false, net::HTTPMessage::HTTP_1_1);
     return false;
+  };
+  try {
+    incoming.emplace(message, session, context_.parameters.get());
+  } catch (const net::NoMessageException&) {
+    return false;
+  } catch (const net::MessageException&) {
+    return refuse();
+  } catch (const Poco::SyntaxException&) {  // a Content-Length that is no number
+    return refuse();
   }
   watched.unlimited();
   message.setDate(Poco::Timestamp());

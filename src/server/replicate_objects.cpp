@@ -26,12 +26,18 @@ std::string data_uri(Site& site, const store::StoredFile& file) {
   return fmt::format("data:{};base64,{}", file.content_type, hub::base64(bytes));
 }
 
+/// replicate-js takes every output in a stream below /v1/files/ for a file, and in others for text.
+const char* stream_path(const Job& job) {
+  const worker::ServedModel* model = worker::find_model(job.model);
+  return model && model->task == worker::Task::text ? "stream/" : "files/stream-";
+}
+
 Json urls_json(const Job& job, const std::string& base_url) {
   const std::string resource =
       fmt::format("{}/v1/{}/{}", base_url, job.kind == JobKind::training ? "trainings" : "predictions", job.id);
   return {{"get", resource},
           {"cancel", resource + "/cancel"},
-          {"stream", fmt::format("{}/v1/files/stream-{}", base_url, job.stream_token)},
+          {"stream", fmt::format("{}/v1/{}{}", base_url, stream_path(job), job.stream_token)},
           {"web", fmt::format("{}/p/{}", base_url, job.id)}};
 }
 
