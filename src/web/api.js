@@ -61,6 +61,7 @@ export async function call(path, {method = "GET", body, signal} = {}) {
   }
   if (answer.status === 401) document.dispatchEvent(new CustomEvent("sign-in-needed"));
   if (!answer.ok) throw error_from(answer.status, parsed);
+  if (parsed === null && answer.status !== 204) throw unreachable();  // cut off on the way
   return parsed;
 }
 
