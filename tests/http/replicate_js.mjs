@@ -11,7 +11,8 @@ const auth = process.env.CALOTYPE_TEST_TOKEN ?? "any-token-will-do";
 const replicate = new Replicate({ auth, baseUrl: BASE + "/v1" });
 const SCHNELL = "black-forest-labs/flux-schnell";
 const FAST = { prompt: "a red fox", num_inference_steps: 2, megapixels: "0.25" };
-const SLOW = { prompt: "a slow red fox", num_inference_steps: 4, num_outputs: 4, megapixels: "1" };
+const DEV = "black-forest-labs/flux-dev";
+const SLOW = { prompt: "a slow red fox", num_inference_steps: 25, num_outputs: 4, megapixels: "1" };  // for DEV
 const LONG = { prompt: "a slow red fox", num_inference_steps: 50, num_outputs: 4 };
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const ensure = (condition, what) => { if (!condition) throw new Error(typeof what === "string" ? what : JSON.stringify(what)); };
@@ -31,13 +32,13 @@ const checks = {
     ensure(output.length === 1, output);
   },
   async run_longer_than_the_hold() {
-    const output = await replicate.run(SCHNELL, { input: SLOW, wait: { mode: "block", timeout: 1, interval: 100 } });
+    const output = await replicate.run(DEV, { input: SLOW, wait: { mode: "block", timeout: 1, interval: 100 } });
     ensure(picture(await bytesOf(output[0])), "no picture");
   },
   async abort_cancels() {
     const controller = new AbortController();
     let id;
-    const running = replicate.run("black-forest-labs/flux-dev", { input: LONG, signal: controller.signal, wait: { mode: "poll", interval: 100 } }, (p) => { id = p.id; });
+    const running = replicate.run(DEV, { input: LONG, signal: controller.signal, wait: { mode: "poll", interval: 100 } }, (p) => { id = p.id; });
     setTimeout(() => controller.abort(), 800);
     await running.catch(() => {});
     for (let i = 0; i < 50 && (await replicate.predictions.get(id)).status !== "canceled"; ++i) await sleep(100);
@@ -85,7 +86,7 @@ const checks = {
     await failure(replicate.files.get(made.id));
   },
   async buffers_become_uploads() {
-    const prediction = await replicate.predictions.create({ model: "black-forest-labs/flux-dev", input: { prompt: "again", image: Buffer.alloc(50000, 7) } });
+    const prediction = await replicate.predictions.create({ model: DEV, input: { prompt: "again", image: Buffer.alloc(50000, 7) } });
     await replicate.predictions.cancel(prediction.id);
     ensure(prediction.input.image.startsWith(BASE + "/v1/files/"), prediction.input);
     ensure((await replicate.files.get(prediction.input.image.split("/").at(-1))).size === 50000, "size");
@@ -151,7 +152,7 @@ const checks = {
     ensure(version.message.includes("422"), version.message);
     const input = await failure(replicate.run(SCHNELL, { input: { prompt: "x", num_outputs: 9 } }));
     ensure(input.message.includes("num_outputs"), input.message);
-    const failed = await failure(replicate.run("black-forest-labs/flux-dev", { input: { prompt: "fail please", image: BASE + "/nothing.png", num_inference_steps: 1 } }));
+    const failed = await failure(replicate.run(DEV, { input: { prompt: "fail please", image: BASE + "/nothing.png", num_inference_steps: 1 } }));
     ensure(failed.message.includes("Prediction failed"), failed.message);
   },
 };

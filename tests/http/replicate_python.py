@@ -15,7 +15,8 @@ from checks import BASE, SCHNELL, TOKEN, TRAINER, check, eventually, is_picture,
 
 client = replicate.Client(api_token=TOKEN, base_url=BASE)
 FAST = {"prompt": "a red fox", "num_inference_steps": 2, "megapixels": "0.25"}
-SLOW = {"prompt": "a slow red fox", "num_inference_steps": 4, "num_outputs": 4, "megapixels": "1"}
+DEV = "black-forest-labs/flux-dev"
+SLOW = {"prompt": "a slow red fox", "num_inference_steps": 25, "num_outputs": 4, "megapixels": "1"}  # for DEV
 
 
 def zip_file():
@@ -58,7 +59,7 @@ def run_longer_than_the_hold():
 
     client._client.send = watched
     try:
-        output = client.run(SCHNELL, input=SLOW, wait=1)
+        output = client.run(DEV, input=SLOW, wait=1)
     finally:
         client._client.send = send
     assert started == ["starting"], started
@@ -74,13 +75,13 @@ def run_with_version():
 
 @check
 def failed_prediction_raises():
-    error = raises(ModelError, client.run, "black-forest-labs/flux-dev", input={"prompt": "fail please", "image": BASE + "/nothing.png", "num_inference_steps": 1})
+    error = raises(ModelError, client.run, DEV, input={"prompt": "fail please", "image": BASE + "/nothing.png", "num_inference_steps": 1})
     assert error.prediction.status == "failed" and error.prediction.error
 
 
 @check
 def create_reload_cancel():
-    prediction = client.models.predictions.create(SCHNELL, input=SLOW)
+    prediction = client.models.predictions.create(DEV, input=SLOW)
     assert prediction.status == "starting" and prediction.output is None and prediction.logs == ""
     prediction.reload()
     prediction.cancel()
@@ -284,7 +285,7 @@ def file_inputs_are_uploaded():
         with open(path, "wb") as file:
             file.write(picture)
         with open(path, "rb") as file:
-            prediction = client.predictions.create(model="black-forest-labs/flux-dev", input={"prompt": "again", "image": file}, file_encoding_strategy=strategy)
+            prediction = client.predictions.create(model=DEV, input={"prompt": "again", "image": file}, file_encoding_strategy=strategy)
         prediction.cancel()
         url = prediction.input["image"]
         assert url.startswith(BASE + "/v1/files/"), url[:100]
