@@ -8,6 +8,7 @@
 #include "base/data_folder.h"
 #include "base/error.h"
 #include "cli/terminal.h"
+#include "hub/pull.h"
 
 namespace calotype::cli {
 
@@ -40,7 +41,9 @@ std::optional<at::ScalarType> parse_dtype(const std::string& text) {
 }  // namespace
 
 void add_model_options(CLI::App& command, ModelOptions& options) {
-  command.add_option("--model", options.paths.model, "folder or file with a FLUX.1 model, in any layout");
+  command.add_option(
+      "--model", options.paths.model,
+      "folder or file with a FLUX.1 model, in any layout, or OWNER/NAME after `calotype pull OWNER/NAME`");
   command.add_option("--transformer", options.paths.transformer, "file or folder whose transformer to use instead");
   command.add_option("--vae", options.paths.vae, "file or folder whose VAE to use instead");
   command.add_option("--clip", options.paths.clip, "file or folder whose CLIP text encoder to use instead");
@@ -62,6 +65,8 @@ pipeline::RuntimeOptions runtime_options(const ModelOptions& options) {
 
 void choose_model(ModelOptions& options) {
   const pipeline::ModelPaths& p = options.paths;
+  if (std::error_code error; !p.model.empty() && !std::filesystem::exists(p.model, error))
+    if (const auto pulled = hub::find_pulled_model(p.model.string())) options.paths.model = *pulled;
   if (!p.model.empty() || !p.transformer.empty() || !p.vae.empty() || !p.clip.empty() || !p.t5.empty()) return;
   const std::filesystem::path box = base::data_folder() / kModelInTheBox;
   base::check(std::filesystem::exists(box), ErrorKind::bad_input,

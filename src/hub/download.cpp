@@ -20,7 +20,8 @@ using base::ErrorKind;
 
 namespace {
 
-constexpr size_t kMaxRefusalBytes = 64 << 10;
+constexpr size_t kMaxRefusalBytes = 64 << 10;   // kept
+constexpr uint64_t kMaxRefusalPage = 1u << 20;  // read
 constexpr std::chrono::milliseconds kLongestPause{30'000};
 
 [[noreturn]] void fail_system(const char* action, const fs::path& path) {
@@ -211,7 +212,7 @@ HttpResponse Downloader::attempt() {
     request.headers.emplace_back("Range", fmt::format("bytes={}-", part_.size()));
     if (!etag_.empty()) request.headers.emplace_back("If-Range", etag_);
   }
-  request.max_bytes = std::max<uint64_t>(request.max_bytes, kMaxRefusalBytes);
+  request.max_bytes = std::max(request.max_bytes, kMaxRefusalPage);
   HttpResponse answer = send(request, [this](const HttpResponse& head, std::string_view piece) { take(head, piece); });
   if (answer.ok() && !begun_) begin_body(answer);  // an empty file
   answer.body = refusal_;

@@ -9,12 +9,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <exception>
 #include <memory>
 #include <mutex>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "hub/address_guard.h"
+#include "hub/aws_signature.h"
 #include "hub/url.h"
 
 namespace calotype::hub {
@@ -352,11 +355,10 @@ void Exchange::set_headers() {
 
 void Exchange::set_signature() {
   if (!request_.aws || hop_.foreign) return;
-  const AwsKey& key = *request_.aws;
-  if (!key.session_token.empty()) append(headers_, "x-amz-security-token: " + key.session_token);
-  set(CURLOPT_AWS_SIGV4, fmt::format("aws:amz:{}:{}", key.region, key.service).c_str());
-  set(CURLOPT_USERNAME, key.access_key.c_str());
-  set(CURLOPT_PASSWORD, key.secret_key.c_str());
+  SignedRequest request{.method = hop_.method, .url = hop_.url, .time = std::time(nullptr)};
+  if (!file_) request.payload_sha256 = base::sha256_hex(hop_.with_body ? request_.body : "");
+  for (const auto& [name, value] : aws_signature(*request_.aws, request, request_.headers))
+    append(headers_, name + ": " + value);
 }
 
 void Exchange::set_callbacks() {
@@ -423,23 +425,6 @@ Hop next_hop(const Hop& hop, const HttpResponse& answer) {
   return next;
 }
 
-/// Signatures cover the query sorted by name, every name with "="; libcurl 7.88 signs it as it stands in the URL.
-Url with_canonical_query(const Url& url) {
-  std::vector<std::string> fields;
-  for (size_t begin = 0; begin < url.query.size();) {
-    const size_t end = std::min(url.query.find('&', begin), url.query.size());
-    std::string field = url.query.substr(begin, end - begin);
-    if (field.find('=') == std::string::npos) field += '=';
-    if (field != "=") fields.push_back(std::move(field));
-    begin = end + 1;
-  }
-  if (fields.empty()) return url;
-  std::sort(fields.begin(), fields.end());
-  std::string text = url.text.substr(0, url.text.find('?'));
-  for (size_t i = 0; i < fields.size(); ++i) text += (i ? "&" : "?") + fields[i];
-  return Url::parse(text);
-}
-
 }  // namespace
 
 std::optional<std::string_view> HttpResponse::header(std::string_view name) const {
@@ -453,7 +438,6 @@ HttpResponse send(const HttpRequest& request, const BodySink& sink) {
   base::check(is_token(request.method), ErrorKind::bad_input, "{} is no HTTP method", base::printable(request.method));
   if (request.cancel) request.cancel->throw_if_requested();
   Hop hop{.url = Url::parse(request.url), .method = request.method, .with_body = true};
-  if (request.aws) hop.url = with_canonical_query(hop.url);
   const auto begun = Clock::now();
   for (int hops = 0;; ++hops) {
     std::chrono::milliseconds left = request.timeout;

@@ -32,7 +32,8 @@ using Headers = std::vector<std::pair<std::string, std::string>>;
 /// `done` and `total` bytes; total 0 while unknown. Called on the working thread, at most about ten times a second.
 using TransferProgress = std::function<void(uint64_t done, uint64_t total)>;
 
-/// Signs a request for an S3-compatible store (AWS Signature Version 4, in the Authorization header).
+/// Signs a request for an S3-compatible store (aws_signature.h). Bodies in memory are signed too; a body_file is when
+/// its digest is given in a header x-amz-content-sha256. Path and query must be encoded as url_encoded() does.
 struct AwsKey {
   std::string access_key, secret_key;
   std::string session_token = {};

@@ -145,14 +145,14 @@ void HubClient::refuse(const HttpResponse& answer, const std::string& repo) cons
 HttpResponse HubClient::ask(const HttpRequest& request, const std::string& repo) const {
   for (int attempt = 1;; ++attempt) {
     const bool last = attempt == kAttempts;
+    std::optional<HttpResponse> answer;
     try {
-      HttpResponse answer = send(request);
-      if (answer.ok()) return answer;
-      if (last || (answer.status != 429 && answer.status < 500)) refuse(answer, repo);
+      answer = send(request);
     } catch (const base::Error& error) {
       if (last || error.kind() != ErrorKind::not_found) throw;
-      if (std::string_view(error.what()).find("is unknown") != std::string_view::npos) throw;
     }
+    if (answer && answer->ok()) return *std::move(answer);
+    if (answer && (last || (answer->status != 429 && answer->status < 500))) refuse(*answer, repo);
     for (int i = 0; i < 5 * attempt; ++i) {
       if (request.cancel) request.cancel->throw_if_requested();
       std::this_thread::sleep_for(std::chrono::milliseconds(100));

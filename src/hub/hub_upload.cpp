@@ -131,13 +131,15 @@ HttpResponse HubClient::put(HttpRequest request, const UploadFile& file) const {
   request.stall_timeout = std::chrono::seconds(60);
   request.follow_redirects = 0;
   for (int attempt = 1;; ++attempt) {
+    const bool last = attempt == kAttempts;
+    std::optional<HttpResponse> answer;
     try {
-      HttpResponse answer = send(request);
-      if (answer.ok()) return answer;
-      if (attempt == kAttempts || answer.status < 500) refuse(answer, file.path);
+      answer = send(request);
     } catch (const base::Error& error) {
-      if (error.kind() != ErrorKind::not_found || attempt == kAttempts) throw;
+      if (last || error.kind() != ErrorKind::not_found) throw;
     }
+    if (answer && answer->ok()) return *std::move(answer);
+    if (answer && (last || answer->status < 500)) refuse(*answer, file.path);
     for (int i = 0; i < 5 << attempt; ++i) {
       if (request.cancel) request.cancel->throw_if_requested();
       std::this_thread::sleep_for(std::chrono::milliseconds(50));

@@ -5,6 +5,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/sha256.h"
+#include "hub/aws_signature.h"
 
 namespace calotype::hub {
 namespace {
@@ -32,6 +34,27 @@ TEST(Hmac, MatchesRfc4231) {
             "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
   // Python: hmac.new(b"", b"", "sha256").hexdigest()
   EXPECT_EQ(hex(hmac_sha256("", "")), "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+}
+
+// The examples in S3's documentation whose signed headers are ours ("Signature Calculations for the Authorization
+// Header").
+TEST(AwsSignature, MatchesTheDocumentation) {
+  const AwsKey key{.access_key = "AKIAIOSFODNN7EXAMPLE", .secret_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"};
+  const auto authorization = [&](const std::string& query) {
+    const Headers headers = aws_signature(key,
+                                          {.method = "GET",
+                                           .url = Url::parse("https://examplebucket.s3.amazonaws.com/" + query),
+                                           .payload_sha256 = base::sha256_hex(""),
+                                           .time = 1369353600},
+                                          {});
+    return headers.back().second;
+  };
+  const std::string begin =
+      "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"
+      "SignedHeaders=host;x-amz-content-sha256;x-amz-date,Signature=";
+  EXPECT_EQ(authorization("?lifecycle"), begin + "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543");
+  EXPECT_EQ(authorization("?prefix=J&max-keys=2"),
+            begin + "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7");
 }
 
 // RFC 4648 §10.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A model hub that speaks huggingface.co's protocol, kept in memory, with faults on demand; standard library only.
 
-    tests/support/hub_server.py [--seconds 600]
+    tests/support/hub_server.py
         prints two ports, "PORT CDN_PORT": the hub and the file store that it redirects to; ends when stdin closes.
 
 The token "hf_valid" may do everything, repository "who/gated" answers 403 to it, private ones 401 without it. That this
@@ -380,11 +380,18 @@ class Handler(BaseHTTPRequestHandler):
                     {"signed": names, "credential": fields["Credential"], "canonical": canonical})
 
 
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # clients that hang up are part of the tests
+            super().handle_error(*_)
+
+
 def main():
     sample_repos()
-    hub, cdn = (ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2))
+    hub, cdn = (QuietServer(("127.0.0.1", 0), Handler) for _ in range(2))
     for server in (hub, cdn):
-        server.daemon_threads = True
         server.cdn_port = cdn.server_port
         threading.Thread(target=server.serve_forever, daemon=True).start()
     print(hub.server_port, cdn.server_port, flush=True)
