@@ -37,19 +37,15 @@ std::string Request::read_body(uint64_t limit) {
   return text;
 }
 
-Json Request::read_json() {
+Json Request::read_json_object() {
   const std::string text = read_body();
-  if (text.find_first_not_of(" \t\r\n") == std::string::npos) return nullptr;
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos) return Json::object();
+  Json value;
   try {
-    return files::parse_bounded_json(text, "request body", {.depth = 64, .values = 100'000});
+    value = files::parse_bounded_json(text, "request body", {.depth = 64, .values = 100'000});
   } catch (const base::Error& error) {
     throw Problem(400, "Invalid JSON", error.what());
   }
-}
-
-Json Request::read_json_object() {
-  Json value = read_json();
-  if (value.is_null()) return Json::object();
   if (!value.is_object())
     throw Problem(400, "Invalid JSON",
                   fmt::format("The request body is a JSON {}, expected an object.", value.type_name()));

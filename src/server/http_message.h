@@ -44,9 +44,7 @@ struct Request {
   const std::string& parameter(std::string_view name) const { return parameters.find(name)->second; }
   /// The whole body. Problem 413 beyond `limit` bytes.
   std::string read_body(uint64_t limit = kJsonBodyLimit);
-  /// The body as JSON; null for an empty one. Problem 400 for what is not JSON.
-  Json read_json();
-  /// The same, and Problem 400 for anything but an object; {} for an empty body.
+  /// The body as a JSON object, {} for an empty one. Problem 400 for anything else.
   Json read_json_object();
 };
 
