@@ -258,7 +258,9 @@ image::RgbImage FlowTask::draw(const std::string& prompt, const vae::Autoencoder
   const Tensor start = flux::pack(flux::noise(flux::NoiseStream::torch, options_.seed, 1, size)).to(device_, dtype_);
   flux::SampleOptions sampling{.sigmas = flux::schedule(bundle_.schedule, variant.steps, size.tokens()),
                                .positive = conditioning({prompt})};
-  sampling.positive.guidance = variant.guidance_scale;
+  // Until guidance is distilled, a model that learns from scratch knows no other than the one it was told.
+  const bool knows_others = options_.mode == Mode::lora || !options_.distill_guidance.empty();
+  sampling.positive.guidance = knows_others ? variant.guidance_scale : options_.guidance;
   const Tensor latents = flux::unpack(flux::sample(*transformer_, start, size, sampling), size);
   return pipeline::decode_latents(vae, latents, {}).front();
 }
