@@ -71,7 +71,7 @@ export function follow(id, on_change) {
 }
 
 function listen(state, changed, ended) {
-  const token = state.job.urls.stream.split("/stream-")[1];
+  const token = state.job.urls.stream.split("/").pop().replace(/^stream-/, "");
   const source = new EventSource(`/v1/events/${token}`);
   let fresh = true;  // a new stream tells everything from the beginning
   const on = (name, handle) => source.addEventListener(name, (event) => {

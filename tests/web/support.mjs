@@ -96,7 +96,7 @@ export async function run_checks(servers) {
     const context = await browser.newContext({viewport: {width: 1440, height: 900}, ...settings});
     const page = await context.newPage();
     const complaints = [];
-    context.on("console", (message) => { if (message.type() === "error" && !expected.test(message.text())) complaints.push(message.text()); });
+    context.on("console", (message) => { if (message.type() === "error" && !expected.test(message.text())) complaints.push(`${message.text()} ${message.location().url}`); });
     context.on("weberror", (error) => complaints.push(error.error().message));
     try {
       const running = await servers.get(server);
