@@ -78,7 +78,9 @@ Session ConnectionPool::open() const {
   } catch (const Poco::Exception& e) {
     base::fail(ErrorKind::not_found, "the database cannot be opened: {}", base::printable(e.displayText(), 400));
   }
-  if (!postgres_)
+  if (postgres_)
+    rows(*session, "SET client_min_messages TO WARNING");  // libpq would print notices
+  else
     for (const char* pragma : {"PRAGMA busy_timeout = 10000", "PRAGMA synchronous = FULL",
                                "PRAGMA journal_size_limit = 67108864", "PRAGMA cache_size = -8000"})
       rows(*session, pragma);

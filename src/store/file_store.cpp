@@ -46,11 +46,12 @@ StoredFile read(const Row& row) {
   return file;
 }
 
+// Again after a commit whose answer was lost: nothing happens.
 void insert(Session& session, const StoredFile& f) {
   execute(
       session,
       "INSERT INTO files (id, name, content_type, size, sha256, md5, metadata, created_at, expires_at, token, purpose, "
-      "job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "job) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
       {f.id, f.name, f.content_type, static_cast<int64_t>(f.size), f.sha256, f.md5, dump(f.metadata), f.created_at,
        value_or_null(f.expires_at), f.token, std::string(name(f.purpose)), f.job});
 }

@@ -81,8 +81,9 @@ std::vector<Delivery> WebhookQueue::take(Time now, int limit) {
         std::set<std::string> jobs;
         for (const Row& row : due) {
           if (static_cast<int>(taken.size()) == limit || !jobs.insert(row.text("job")).second) continue;
-          execute(session, "UPDATE deliveries SET state = 'taken', next_at = ? WHERE message_id = ?",
-                  {now + kDeliveryLease, row.text("message_id")});
+          // due_at: when it was sent, from which the next one of its kind keeps its distance
+          execute(session, "UPDATE deliveries SET state = 'taken', due_at = ?, next_at = ? WHERE message_id = ?",
+                  {now, now + kDeliveryLease, row.text("message_id")});
           taken.push_back(read(row));
           taken.back().state = "taken";
         }

@@ -206,7 +206,8 @@ TEST_P(WebhookTest, FollowTheJob) {
   EXPECT_EQ(start.url, "http://h/w");
   EXPECT_TRUE(store.webhooks->take(now(), 8).empty());
   store.webhooks->done(start, 200);
-  const Delivery logs = store.webhooks->take(now(), 8).at(0);
+  const Time sent = now();
+  const Delivery logs = store.webhooks->take(sent, 8).at(0);
   EXPECT_EQ(logs.event, "logs");
   store.jobs->log(claim, "while it is under way");
   store.webhooks->done(logs, 200);
@@ -214,8 +215,7 @@ TEST_P(WebhookTest, FollowTheJob) {
   const auto deliveries = store.webhooks->of_job(id);
   EXPECT_EQ(deliveries.back().event, "logs");
   EXPECT_EQ(deliveries.back().state, "waiting");
-  EXPECT_GE(deliveries.back().next_at, logs.next_at - kDeliveryLease);
-  EXPECT_GE(deliveries.back().next_at - logs.created_at, kWebhookSpacing);
+  EXPECT_GE(deliveries.back().next_at, sent + kWebhookSpacing);
   store.jobs->finish(claim, JobStatus::succeeded, Json::array({"a", "b"}), {}, {});
   EXPECT_EQ(states(store, id), "start:done logs:done completed:waiting ");
   const Delivery completed = store.webhooks->take(now(), 8).at(0);

@@ -1,7 +1,8 @@
 #include "support/stores.h"
 
+#include <grp.h>
 #include <pwd.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,28 +30,27 @@ fs::path postgres_binaries() {
 }
 
 /// PostgreSQL refuses to run as root: then Debian's user "postgres" runs it.
-std::vector<std::string> as_ordinary_user(std::vector<std::string> command) {
-  if (::getuid() != 0) return command;
-  std::vector<std::string> whole = {"/usr/sbin/runuser", "-u", "postgres", "--"};
-  whole.insert(whole.end(), command.begin(), command.end());
-  return whole;
+bool become_ordinary_user() {
+  if (::getuid() != 0) return true;
+  const passwd* user = ::getpwnam("postgres");
+  return user && ::initgroups("postgres", user->pw_gid) == 0 && ::setgid(user->pw_gid) == 0 &&
+         ::setuid(user->pw_uid) == 0;
 }
 
-int run(const std::vector<std::string>& command, const fs::path& output) {
+pid_t start(const std::vector<std::string>& command, const fs::path& output) {
   const pid_t process = ::fork();
-  if (process == 0) {
-    std::vector<char*> arguments;
-    for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
-    arguments.push_back(nullptr);
-    if (!std::freopen(output.c_str(), "a", stdout) || ::dup2(::fileno(stdout), 2) < 0 || ::chdir("/") != 0)
-      ::_exit(126);
-    ::execv(arguments[0], arguments.data());
-    ::_exit(127);
-  }
-  int status = 0;
-  ::waitpid(process, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  if (process != 0) return process;
+  std::vector<char*> arguments;
+  for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
+  arguments.push_back(nullptr);
+  const bool ready = become_ordinary_user() && std::freopen(output.c_str(), "a", stdout) &&
+                     ::dup2(::fileno(stdout), 2) >= 0 && ::chdir("/") == 0 &&
+                     ::prctl(PR_SET_PDEATHSIG, SIGQUIT) == 0;  // tests that are killed leave no server behind
+  if (ready) ::execv(arguments[0], arguments.data());
+  ::_exit(127);
 }
+
+bool run(const std::vector<std::string>& command, const fs::path& output) { return ended_well(start(command, output)); }
 
 /// A private server on a socket in a temporary folder; nothing listens on the network.
 class PostgresServer {
@@ -60,35 +60,38 @@ class PostgresServer {
     folder_ = ::mkdtemp(name);
     if (const passwd* user = ::getuid() == 0 ? ::getpwnam("postgres") : nullptr)
       if (::chown(folder_.c_str(), user->pw_uid, user->pw_gid) != 0) return;
-    const fs::path data = folder_ / "data", log = folder_ / "log";
-    if (run(as_ordinary_user({binaries / "initdb", "-D", data, "-A", "trust", "-U", "calotype", "-E", "UTF8",
-                              "--locale=C.UTF-8", "--no-sync"}),
-            log) != 0)
+    const fs::path data = folder_ / "data";
+    if (!run({binaries / "initdb", "-D", data, "-A", "trust", "-U", "calotype", "-E", "UTF8", "--locale=C.UTF-8",
+              "--no-sync"},
+             folder_ / "log"))
       return;
-    const std::string options = "-k " + folder_.string() + " -c listen_addresses= -c fsync=off -c max_connections=300";
-    started_ = run(as_ordinary_user(
-                       {binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder_ / "server.log", "-w", "start"}),
-                   log) == 0;
+    server_ = start({binaries / "postgres", "-D", data, "-k", folder_, "-c", "listen_addresses=", "-c", "fsync=off",
+                     "-c", "max_connections=300"},
+                    folder_ / "server.log");
+    for (int i = 0; i < 300 && !ready_; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      ready_ = run({binaries_ / "pg_isready", "-q", "-h", folder_}, folder_ / "log");
+    }
   }
   ~PostgresServer() {
-    if (started_ && ::getpid() == owner_)
-      run(as_ordinary_user({binaries_ / "pg_ctl", "-D", folder_ / "data", "-m", "immediate", "-w", "stop"}),
-          folder_ / "log");
+    if (::getpid() != owner_) return;
+    if (server_ > 0) {
+      ::kill(server_, SIGQUIT);
+      ::waitpid(server_, nullptr, 0);
+    }
     std::error_code ignored;
-    if (::getpid() == owner_) fs::remove_all(folder_, ignored);
+    fs::remove_all(folder_, ignored);
   }
   std::string new_database() {
-    if (!started_) return "";
     const std::string name = "test" + std::to_string(++databases_);
-    if (run(as_ordinary_user({binaries_ / "createdb", "-h", folder_, "-U", "calotype", name}), folder_ / "log") != 0)
-      return "";
+    if (!ready_ || !run({binaries_ / "createdb", "-h", folder_, "-U", "calotype", name}, folder_ / "log")) return "";
     return "postgresql://calotype@/" + name + "?host=" + folder_.string();
   }
 
  private:
   fs::path binaries_, folder_;
-  pid_t owner_ = ::getpid();
-  bool started_ = false;
+  pid_t owner_ = ::getpid(), server_ = -1;
+  bool ready_ = false;
   int databases_ = 0;
 };
 
