@@ -56,10 +56,19 @@ double JobWriter::stage_seconds(std::string_view stage) {
   const auto now = Clock::now();
   if (stage_ != stage) {
     stage_ = stage;
+    initial_ = 0;
     stage_began_ = now;
     last_bar_ = {};
   }
   return std::chrono::duration<double>(now - stage_began_).count();
+}
+
+void JobWriter::begin(std::string_view stage, int64_t initial, int64_t total, double seconds_ago) {
+  const std::lock_guard lock(mutex_);
+  stage_seconds(stage);
+  initial_ = initial;
+  stage_began_ -= std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds_ago));
+  pending_log_ += tqdm_line(initial, total, 0, "", initial) + "\n";
 }
 
 void JobWriter::bar(std::string_view stage, int64_t done, int64_t total, const std::string& postfix) {
@@ -68,13 +77,14 @@ void JobWriter::bar(std::string_view stage, int64_t done, int64_t total, const s
   const double seconds = stage_seconds(stage);
   if (total < 1 || (done > 0 && done < total && Clock::now() - last_bar_ < kBarEvery)) return;
   last_bar_ = Clock::now();
-  pending_log_ += tqdm_line(done, total, seconds, postfix) + "\n";
+  pending_log_ += tqdm_line(done, total, seconds, postfix, initial_) + "\n";
 }
 
 void JobWriter::progress(std::string_view stage, int64_t done, int64_t total) {
   const std::lock_guard lock(mutex_);
   const double seconds = stage_seconds(stage);
-  const double eta = done > 0 ? seconds / static_cast<double>(done) * static_cast<double>(total - done) : -1;
+  const auto counted = static_cast<double>(done - initial_);
+  const double eta = counted > 0 ? seconds / counted * static_cast<double>(total - done) : -1;
   pending_progress_ = store::JobProgress{.stage = std::string(stage), .done = done, .total = total, .eta_seconds = eta};
 }
 

@@ -48,6 +48,8 @@ class JobWriter {
   void start();
   /// One line, or several.
   void log(std::string_view line);
+  /// A stage whose clock began a while ago, when `initial` units were done already. Writes their bar.
+  void begin(std::string_view stage, int64_t initial, int64_t total, double seconds_ago);
   /// A line of the log and the job's progress. The clock of a stage starts with its first call; lines that come faster
   /// than every 0.2 s are left out, but the last.
   void bar(std::string_view stage, int64_t done, int64_t total, const std::string& postfix = "");
@@ -83,6 +85,7 @@ class JobWriter {
   std::string pending_log_;
   std::optional<store::JobProgress> pending_progress_;
   std::string stage_;
+  int64_t initial_ = 0;  ///< units done when the stage began
   Clock::time_point stage_began_, last_bar_, last_preview_;
   std::string preview_file_, older_preview_;
 };

@@ -34,9 +34,9 @@ std::string rate_text(double rate) {
 
 }  // namespace
 
-std::string tqdm_line(int64_t done, int64_t total, double elapsed, const std::string& postfix) {
+std::string tqdm_line(int64_t done, int64_t total, double elapsed, const std::string& postfix, int64_t initial) {
   const double share = static_cast<double>(done) / static_cast<double>(total);
-  const double rate = elapsed > 0 ? static_cast<double>(done) / elapsed : 0;
+  const double rate = elapsed > 0 ? static_cast<double>(done - initial) / elapsed : 0;
   const std::string left = rate > 0 ? interval(static_cast<double>(total - done) / rate) : "?";
   return fmt::format("{:3.0f}%|{}| {}/{} [{}<{}, {}{}{}]", share * 100, bar(share), done, total, interval(elapsed),
                      left, rate_text(rate), postfix.empty() ? "" : ", ", postfix);

@@ -10,7 +10,9 @@
 
 namespace calotype::worker {
 
-/// `done` of `total` (at least 1) after `elapsed` seconds; `postfix` stands behind the rate.
-std::string tqdm_line(int64_t done, int64_t total, double elapsed, const std::string& postfix = "");
+/// `done` of `total` (at least 1) after `elapsed` seconds; `postfix` stands behind the rate. The first `initial` of
+/// them were done before the clock began.
+std::string tqdm_line(int64_t done, int64_t total, double elapsed, const std::string& postfix = "",
+                      int64_t initial = 0);
 
 }  // namespace calotype::worker

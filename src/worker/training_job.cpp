@@ -1,5 +1,7 @@
 #include "worker/training_job.h"
 
+#include <utility>
+
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "files/tar_writer.h"
@@ -103,7 +105,11 @@ class Training {
   train::TrainHooks hooks(const TrainOptions& options) {
     train::TrainHooks out;
     out.cancel = &job_.cancel_token();
-    out.note = [this](std::string_view note) { job_.log("Note: " + without_dashes(std::string(note))); };
+    out.note = [this](std::string_view note) {
+      std::string text(note);
+      const size_t hint = text.find("; --check-data");  // of the command line
+      job_.log("Note: " + without_dashes(text.substr(0, hint)));
+    };
     out.progress = [this](const base::ProgressEvent& event) {
       if (event.stage != "train") job_.progress(event.stage, event.done, event.total);
     };
@@ -115,6 +121,8 @@ class Training {
   void log(const Json& line, int64_t total) {
     if (line.contains("loss") && line.contains("lr")) {
       const Json& loss = line["loss"];
+      if (!std::exchange(began_, true))
+        job_.begin("train", line["step"].get<int64_t>() - 1, total, line.value("seconds", 0.0));
       job_.bar("train", line["step"].get<int64_t>(), total,
                fmt::format("lr: {:.1e} loss: {}", line["lr"].get<double>(),
                            loss.is_number() ? fmt::format("{:.1e}", loss.get<double>()) : "nan"));
@@ -178,6 +186,7 @@ class Training {
   const Json settings_;
   const fs::path folder_;
   TrainedAdapter trained_;
+  bool began_ = false;  ///< the first step of this run is done
 };
 
 }  // namespace
@@ -192,6 +201,17 @@ JobResult run_training(JobWriter& job, Services& services, const std::function<v
 void remove_training_files(const store::Store& store, const std::string& job) {
   std::error_code ignored;
   fs::remove_all(work_folder(store, job), ignored);
+}
+
+void remove_finished_training_files(const store::Store& store) {
+  std::vector<std::string> over;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(store.data / "work", ignored)) {
+    const std::string id = entry.path().filename().string();
+    const auto job = store.jobs->find(id);
+    if (job && store::is_terminal(job->status)) over.push_back(id);
+  }
+  for (const std::string& id : over) remove_training_files(store, id);
 }
 
 }  // namespace calotype::worker

@@ -14,7 +14,7 @@
 namespace calotype::worker {
 
 /// What an input of a trainer asks for, as far as the trainer knows it: no files, no prompts of previews. `side`:
-/// pixels of the squares that the model was made for; resolutions are those of a model made for 1024 and are scaled.
+/// pixels of the squares that the model was made for; a model made for less than 1024 is trained at that side.
 /// `notes` of the result say what was translated. Errors: bad_input, unsupported.
 struct TrainingPlan {
   train::TrainOptions options;
@@ -28,5 +28,7 @@ JobResult run_training(JobWriter& job, Services& services, const std::function<v
 
 /// Removes the work folder of a job that is over.
 void remove_training_files(const store::Store& store, const std::string& job);
+/// The same for all that are over, for example because they were canceled while no worker had them.
+void remove_finished_training_files(const store::Store& store);
 
 }  // namespace calotype::worker

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <regex>
 
 #include "base/error.h"
@@ -27,7 +26,7 @@ std::string optimizer_of(const std::string& name, std::vector<std::string>& note
              base::printable(name));
 }
 
-/// "512,768,1024" for a model made for 1024; 64, 96, 128 for one made for 128.
+/// The numbers of "512,768,1024". A small model was made for one size and knows no other: that one is taken instead.
 std::vector<int> resolutions_of(const std::string& text, int side, std::vector<std::string>& notes) {
   std::vector<int> out;
   for (size_t at = 0; at <= text.size();) {
@@ -39,18 +38,15 @@ std::vector<int> resolutions_of(const std::string& text, int side, std::vector<s
     base::check(error == std::errc() && stop == part.data() + part.size() && value >= 64 && value <= 4096,
                 ErrorKind::bad_input, "resolution is {}, expected numbers from 64 to 4096 like 512 or 512,768,1024",
                 base::printable(text));
-    const auto scaled = static_cast<int>(std::lround(static_cast<double>(value) * side / kPublishedSide / 16)) * 16;
-    out.push_back(side == kPublishedSide ? value : std::max(scaled, std::min(side, 32)));
+    out.push_back(value);
     at = end + 1;
   }
   std::ranges::sort(out);
   out.erase(std::unique(out.begin(), out.end()), out.end());
-  if (side == kPublishedSide) return out;
-  std::string list;
-  for (const int value : out) list += (list.empty() ? "" : ", ") + std::to_string(value);
+  if (side >= kPublishedSide || out == std::vector<int>{side}) return out;
   notes.push_back(
-      fmt::format("this model was made for pictures of {0}×{0}: resolution {1} becomes {2}", side, text, list));
-  return out;
+      fmt::format("this model was made for pictures of {0}×{0}, and is trained at {0} instead of {1}", side, text));
+  return {side};
 }
 
 /// Scripts write "transformer.single_transformer_blocks.7.proj_out"; here names begin after "transformer.".

@@ -73,6 +73,7 @@ void Worker::note(const std::string& text) const {
 
 void Worker::run(const base::CancelToken& stop) {
   Heart heart(store_, entry(), stop);
+  remove_finished_training_files(store_);
   while (!stop.requested()) try {
       if (!next(heart, stop, options_.kinds)) store_.jobs->wait_for_work(1s);
     } catch (const base::Error& error) {
