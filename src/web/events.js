@@ -79,7 +79,8 @@ function listen(state, changed, ended) {
     handle(event.data);
     changed();
   });
-  on("status", (word) => { if (state.job) state.job = {...state.job, status: word}; });
+  // The end is told by "done": the job is asked for then, and comes with its output and times.
+  on("status", (word) => { if (!is_ended(word)) state.job = {...state.job, status: word}; });
   on("logs", (text) => { state.logs += text; });
   on("progress", (text) => { state.progress = with_rate(state.progress, JSON.parse(text)); });
   on("preview", (url) => add_preview(state, local_path(url)));
