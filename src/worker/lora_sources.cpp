@@ -82,12 +82,12 @@ hub::Headers bearer(const Secrets& secrets, const char* name) {
   return {{"Authorization", "Bearer " + token->second}};
 }
 
-std::string shown(const std::string& source) {
+}  // namespace
+
+std::string shown_source(const std::string& source) {
   if (source.starts_with("data:")) return "the data: URI";
   return source.find("://") == std::string::npos ? base::printable(source) : hub::shown_url(source);
 }
-
-}  // namespace
 
 LoraSources::LoraSources(store::Store& store, InputFiles& files, LoraSourceOptions options)
     : store_(store), files_(files), options_(std::move(options)), folder_(store.data / "cache" / "loras") {}
@@ -147,7 +147,7 @@ void LoraSources::trim() const {
 
 fs::path LoraSources::from_url(const std::string& url, const InputFiles::Request& request,
                                const base::CancelToken* cancel) {
-  const std::string source = shown(url);
+  const std::string source = shown_source(url);
   if (const auto own = files_.own_file(url)) return unpacked(store_.files->local_path(own->id), own->sha256, source);
   // A key sees other files than none: its digest belongs to the name.
   std::string key = url;
@@ -232,7 +232,7 @@ fs::path LoraSources::find(const std::string& source, const Secrets& secrets, co
   return from_hub(parts, secrets, cancel);
 } catch (const base::Error& error) {
   if (error.kind() == ErrorKind::canceled) throw;
-  const std::string name = shown(source), what = error.what();
+  const std::string name = shown_source(source), what = error.what();
   throw base::Error(error.kind(), what.starts_with(name) ? what : name + ": " + what);
 }
 

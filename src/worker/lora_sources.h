@@ -31,6 +31,9 @@ struct LoraSourceOptions {
   uint64_t cache_bytes = uint64_t{20} << 30;
 };
 
+/// A source as it may stand in a log: without query and data.
+std::string shown_source(const std::string& source);
+
 class LoraSources {
  public:
   LoraSources(store::Store& store, InputFiles& files, LoraSourceOptions options);

@@ -52,13 +52,25 @@ class Drawing {
     job_.start();
     job_.log(fmt::format("Using seed: {}", *options.seed));
     job_.log("Prompt: " + base::printable(options.prompt, 10'000));
-    const GenerateResult result = flux.generate(options, hooks());
+    const GenerateResult result = generate(flux, options);
     report(result);
     return {.output = save(result),
             .metrics = {{"image_count", result.pictures.size()}, {"denoise_time", result.seconds.at("denoise")}}};
   }
 
  private:
+  GenerateResult generate(pipeline::TextToImage& flux, const GenerateOptions& options) try {
+    return flux.generate(options, hooks());
+  } catch (const base::Error& error) {
+    throw base::Error(error.kind(), with_names(error.what()));
+  }
+
+  /// Messages name adapters as the input does.
+  std::string with_names(std::string text) const {
+    for (const auto& [path, name] : names_) text = with_name(std::move(text), path, name);
+    return text;
+  }
+
   /// Base models by their own names, trained ones by what they were trained on.
   std::string name() const {
     return version_ ? "black-forest-labs/flux-" + settings_.value("model", model_.backend) : model_.full_name();
@@ -72,11 +84,8 @@ class Drawing {
           own ? services_.loras.of_version(*version_)
               : services_.loras.find(lora.source, job_.claim().secrets, &job_.cancel_token());
       out.push_back({.path = path, .scale = lora.scale});
-      const std::string shown = own                                            ? job_.job().model
-                                : lora.source.starts_with("data:")             ? "the data: URI"
-                                : lora.source.find("://") != std::string::npos ? hub::shown_url(lora.source)
-                                                                               : base::printable(lora.source);
-      job_.log(fmt::format("Adapter: {}, scale {}", shown, lora.scale));
+      names_.emplace_back(path, own ? job_.job().model : shown_source(lora.source));
+      job_.log(fmt::format("Adapter: {}, scale {}", names_.back().second, lora.scale));
     }
     return out;
   }
@@ -98,7 +107,7 @@ class Drawing {
     for (const adapters::AppliedLora& lora : result.loras)
       if (lora.applied != lora.total)
         job_.log(fmt::format("Warning: {} of the {} layers of an adapter take effect", lora.applied, lora.total));
-    for (const std::string& warning : result.warnings) job_.log("Warning: " + without_dashes(warning));
+    for (const std::string& warning : result.warnings) job_.log("Warning: " + without_dashes(with_names(warning)));
     double seconds = 0;
     for (const auto& [stage, time] : result.seconds) seconds += time;
     job_.log(fmt::format("Generated {} picture{} of {}×{} in {:.2f} seconds", result.pictures.size(),
@@ -128,6 +137,7 @@ class Drawing {
   const ServedModel& model_;
   const Json settings_;
   const std::optional<store::Version> version_;
+  std::vector<std::pair<std::filesystem::path, std::string>> names_;  ///< of adapters
 };
 
 }  // namespace

@@ -116,4 +116,10 @@ std::string without_dashes(const std::string& text) {
   return out;
 }
 
+std::string with_name(std::string text, const std::filesystem::path& path, const std::string& name) {
+  for (size_t at = 0; (at = text.find(path.string(), at)) != std::string::npos; at += name.size())
+    text.replace(at, path.string().size(), name);
+  return text;
+}
+
 }  // namespace calotype::worker

@@ -49,4 +49,7 @@ std::vector<NamedLora> named_loras(const Json& settings, const std::string& own)
 /// Messages speak of command line options; callers of an API know fields: "--true-cfg" → "true-cfg".
 std::string without_dashes(const std::string& text);
 
+/// The same for paths of this machine, which are nobody's business: each `path` in the text becomes `name`.
+std::string with_name(std::string text, const std::filesystem::path& path, const std::string& name);
+
 }  // namespace calotype::worker

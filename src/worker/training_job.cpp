@@ -76,10 +76,22 @@ class Training {
                                                 settings_.value("autocaption_suffix", ""));
     // Learning wants many times the memory that drawing does.
     services_.loaded.drop_all();
-    const train::TrainResult result = train::train(paths, options, runtime, hooks(options));
+    const train::TrainResult result = train_with_names(paths, options, runtime);
     job_.log(fmt::format("Trained {} steps, loss {:.4f}, {:.2f} s/step", result.steps, result.loss,
                          result.seconds_per_step));
     trained_.about["loss"] = result.loss;
+  }
+
+  train::TrainResult train_with_names(const pipeline::ModelPaths& paths, const TrainOptions& options,
+                                      const pipeline::RuntimeOptions& runtime) try {
+    return train::train(paths, options, runtime, hooks(options));
+  } catch (const base::Error& error) {
+    throw base::Error(error.kind(), with_names(error.what()));
+  }
+
+  /// Messages name the data as the input does.
+  std::string with_names(const std::string& text) const {
+    return with_name(text, folder_ / "pictures", "input_images");
   }
 
   /// Unpacked once; the mark is written last.
@@ -108,7 +120,7 @@ class Training {
     out.note = [this](std::string_view note) {
       std::string text(note);
       const size_t hint = text.find("; --check-data");  // of the command line
-      job_.log("Note: " + without_dashes(text.substr(0, hint)));
+      job_.log("Note: " + without_dashes(with_names(text.substr(0, hint))));
     };
     out.progress = [this](const base::ProgressEvent& event) {
       if (event.stage != "train") job_.progress(event.stage, event.done, event.total);

@@ -159,6 +159,9 @@ TEST_F(LoraSourcesTest, PredictionsSwitchAdaptersWithoutLoadingTheModelAgain) {
             both = job({{"lora_weights", url(one)}, {"extra_lora", url(two)}, {"extra_lora_scale", 0.5}}),
             again = job(Json::object()), zero = job({{"lora_weights", url(one)}, {"lora_scale", 0}});
   WorkerTest::run(zero);
+  const Job wrong = WorkerTest::run(job({{"lora_weights", url(upload("x", "no adapter"))}}));
+  EXPECT_NE(wrong.error.value_or("").find("http://h/v1/files/"), std::string::npos) << wrong.error.value_or("");
+  EXPECT_EQ(wrong.error.value_or("").find(data().string()), std::string::npos) << wrong.error.value_or("");
   std::set<std::string> different;
   for (const Job& each : {plain, first, second, both}) {
     const Job done = WorkerTest::find(each);

@@ -107,7 +107,7 @@ TEST_F(TrainingJob, GoesOnAfterItsWorkerWasKilled) {
   const Job done = run(training);
   ASSERT_EQ(done.status, JobStatus::succeeded) << done.error.value_or("") << done.logs;
   EXPECT_EQ(done.attempt, 2);
-  EXPECT_NE(done.logs.find("resum"), std::string::npos) << done.logs;
+  EXPECT_NE(done.logs.find("going on after step "), std::string::npos) << done.logs;
   expect_same_adapter(adapter_of(done), adapter_of(find(whole)));
 }
 
@@ -147,10 +147,10 @@ TEST_F(TrainingJob, ACanceledTrainingLeavesNothing) {
 }
 
 TEST_F(TrainingJob, PredictionsRunBetweenItsStepsAndChangeNothing) {
-  const Job alone = create_training({{"steps", 150}}, "me/alone");
+  const Job alone = create_training({{"steps", 60}}, "me/alone");
   ASSERT_EQ(run(alone).status, JobStatus::succeeded) << find(alone).error.value_or("");
 
-  const Job training = create_training({{"steps", 150}});
+  const Job training = create_training({{"steps", 60}});
   Worker worker(options(), store_);
   const base::CancelToken never;
   std::thread thread([&] { worker.run_one(never); });
@@ -193,6 +193,9 @@ TEST_F(TrainingJob, RefusesInOneSentence) {
        "input_images must be a zip file"},
       {{{"input_images", "data:application/zip;base64," + hub::base64(disc(1))}}, "a PNG picture"},
       {{{"input_images", "http://127.0.0.1:9/v1/files/none"}}, "127.0.0.1"},
+      {{{"input_images",
+         "data:application/zip;base64," + hub::base64(files::zip_of({{.name = "a.md", .content = "x"}}))}},
+       "input_images: none of"},
       {{{"optimizer", "lion"}}, "optimizer is lion"},
       {{{"resolution", "big"}}, "resolution is big"},
       {{{"layers_to_optimize_regex", "nothing"}}, "layers nothing matches none"},
