@@ -18,6 +18,7 @@ namespace calotype::hub {
 namespace fs = std::filesystem;
 
 using base::ErrorKind;
+using namespace std::chrono_literals;
 using nlohmann::json;
 
 namespace {
@@ -141,10 +142,10 @@ void HubClient::refuse(const HttpResponse& answer, const std::string& repo) cons
              answer.status, repo, busy ? "; try again later" : "", said.empty() ? "" : "; it said: " + said);
 }
 
-/// Small requests that may be repeated; whatever is not 2xx is an error.
-HttpResponse HubClient::ask(const HttpRequest& request, const std::string& repo) const {
+HttpResponse HubClient::patiently(const HttpRequest& request, const std::string& about,
+                                  const Patience& patience) const {
   for (int attempt = 1;; ++attempt) {
-    const bool last = attempt == kAttempts;
+    const bool last = attempt == patience.attempts;
     std::optional<HttpResponse> answer;
     try {
       answer = send(request);
@@ -152,12 +153,19 @@ HttpResponse HubClient::ask(const HttpRequest& request, const std::string& repo)
       if (last || error.kind() != ErrorKind::not_found) throw;
     }
     if (answer && answer->ok()) return *std::move(answer);
-    if (answer && (last || (answer->status != 429 && answer->status < 500))) refuse(*answer, repo);
-    for (int i = 0; i < 5 * attempt; ++i) {
+    const bool busy = answer && (answer->status >= 500 || (answer->status == 429 && patience.after_429));
+    if (answer && (last || !busy)) refuse(*answer, about);
+    const auto until = std::chrono::steady_clock::now() + patience.pause(attempt);
+    while (std::chrono::steady_clock::now() < until) {
       if (request.cancel) request.cancel->throw_if_requested();
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
   }
+}
+
+HttpResponse HubClient::ask(const HttpRequest& request, const std::string& repo) const {
+  return patiently(request, repo,
+                   {.attempts = kAttempts, .after_429 = true, .pause = [](int attempt) { return attempt * 500ms; }});
 }
 
 Repository HubClient::look_up(const std::string& repo, const std::string& revision) const {

@@ -12,6 +12,7 @@
 // Source of the protocol: huggingface_hub (hf_api.py, file_download.py, _commit_api.py, lfs.py), git-lfs' batch API.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
@@ -84,6 +85,15 @@ class HubClient {
 
  private:
   HttpRequest request(const std::string& method, const std::string& url) const;
+  /// How often a request is made, and what is waited for before the next time.
+  struct Patience {
+    int attempts;
+    bool after_429;  ///< "too many requests" is a reason to ask again, as servers that are busy or away are
+    std::chrono::milliseconds (*pause)(int attempt);
+  };
+  /// An answer of 2xx; any other is refused in the name of `about`.
+  HttpResponse patiently(const HttpRequest& request, const std::string& about, const Patience& patience) const;
+  /// Small requests that may be repeated.
   HttpResponse ask(const HttpRequest& request, const std::string& repo) const;
   [[noreturn]] void refuse(const HttpResponse& answer, const std::string& repo) const;
   std::string file_url(const Repository& repo, const RepoFile& file) const;

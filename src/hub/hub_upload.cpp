@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/atomic_file.h"
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/sha256.h"
 #include "hub/hub_client.h"
@@ -19,6 +20,7 @@ namespace calotype::hub {
 namespace fs = std::filesystem;
 
 using base::ErrorKind;
+using namespace std::chrono_literals;
 using nlohmann::json;
 
 namespace {
@@ -101,7 +103,7 @@ std::vector<HubClient::Mode> HubClient::choose_modes(const std::string& repo,
     json items = json::array();
     for (size_t i = begin; i < std::min(begin + kBatch, files.size()); ++i)
       items.push_back({{"path", files[i].path},
-                       {"sample", base64(first_bytes(files[i].source, kSampleBytes))},
+                       {"sample", base::base64(first_bytes(files[i].source, kSampleBytes))},
                        {"size", files[i].size}});
     HttpRequest post = request("POST", fmt::format("{}/api/models/{}/preupload/main", access_.endpoint, repo));
     post.headers.emplace_back("Content-Type", "application/json");
@@ -130,21 +132,9 @@ HttpResponse HubClient::put(HttpRequest request, const UploadFile& file) const {
   request.timeout = {};
   request.stall_timeout = std::chrono::seconds(60);
   request.follow_redirects = 0;
-  for (int attempt = 1;; ++attempt) {
-    const bool last = attempt == kAttempts;
-    std::optional<HttpResponse> answer;
-    try {
-      answer = send(request);
-    } catch (const base::Error& error) {
-      if (last || error.kind() != ErrorKind::not_found) throw;
-    }
-    if (answer && answer->ok()) return *std::move(answer);
-    if (answer && (last || answer->status < 500)) refuse(*answer, file.path);
-    for (int i = 0; i < 5 << attempt; ++i) {
-      if (request.cancel) request.cancel->throw_if_requested();
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-  }
+  return patiently(request, file.path, {.attempts = kAttempts, .after_429 = false, .pause = [](int attempt) {
+                                          return (1 << attempt) * 250ms;
+                                        }});
 }
 
 void HubClient::send_parts(const json& action, const UploadFile& file, const TransferProgress& progress) const {
@@ -280,7 +270,7 @@ std::string HubClient::upload(const std::string& repo, std::vector<UploadFile> f
     if (modes[i] == Mode::small)
       lines += line("file", {{"path", file.path},
                              {"encoding", "base64"},
-                             {"content", base64(base::read_file(file.source, kMaxSmallBytes))}});
+                             {"content", base::base64(base::read_file(file.source, kMaxSmallBytes))}});
     if (lines.size() >= kMaxCommitBytes || (i + 1 == files.size() && !lines.empty())) {
       url = commit(repo, message, lines);
       lines.clear();

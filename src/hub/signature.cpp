@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "base/base64.h"
 #include "base/error.h"
 
 namespace calotype::hub {
@@ -15,15 +16,7 @@ using base::ErrorKind;
 
 namespace {
 
-constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr std::string_view kSecretPrefix = "whsec_";
-
-int value_of(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
 
 std::string_view as_text(const Digest& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
 
@@ -45,13 +38,13 @@ Digest hmac_sha256(std::string_view key, std::string_view message) {
 
 std::string webhook_signature(std::string_view secret, std::string_view id, int64_t timestamp, std::string_view body) {
   base::check(secret.starts_with(kSecretPrefix), ErrorKind::bad_input, "a webhook secret does not begin with whsec_");
-  const std::optional<std::string> key = base64_decoded(secret.substr(kSecretPrefix.size()));
+  const std::optional<std::string> key = base::base64_decoded(secret.substr(kSecretPrefix.size()));
   base::check(key && !key->empty(), ErrorKind::bad_input, "a webhook secret is not base64 after whsec_");
   const std::string message = fmt::format("{}.{}.{}", id, timestamp, body);
-  return "v1," + base64(as_text(hmac_sha256(*key, message)));
+  return "v1," + base::base64(as_text(hmac_sha256(*key, message)));
 }
 
-std::string new_webhook_secret() { return std::string(kSecretPrefix) + base64(random_bytes(24)); }
+std::string new_webhook_secret() { return std::string(kSecretPrefix) + base::base64(random_bytes(24)); }
 
 bool constant_time_equal(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
@@ -66,7 +59,7 @@ std::string random_bytes(size_t count) {
 }
 
 std::string random_token(size_t bytes) {
-  std::string text = base64(random_bytes(bytes));
+  std::string text = base::base64(random_bytes(bytes));
   text.erase(std::min(text.find('='), text.size()));
   std::replace(text.begin(), text.end(), '+', '-');
   std::replace(text.begin(), text.end(), '/', '_');
@@ -81,40 +74,6 @@ std::string hex(std::span<const uint8_t> bytes) {
     out += kDigits[byte & 15];
   }
   return out;
-}
-
-std::string base64(std::string_view bytes) {
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    const size_t count = std::min<size_t>(3, bytes.size() - i);
-    uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k) group = group << 8 | (k < count ? static_cast<unsigned char>(bytes[i + k]) : 0u);
-    for (size_t k = 0; k < 4; ++k) out += k <= count ? kAlphabet[group >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
-}
-
-std::optional<std::string> base64_decoded(std::string_view text) {
-  const size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
-  if (padding && text.size() % 4 != 0) return std::nullopt;
-  text.remove_suffix(padding);
-  if (text.size() % 4 == 1) return std::nullopt;
-  std::string out;
-  out.reserve(text.size() / 4 * 3 + 2);
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    const int value = value_of(c);
-    if (value < 0) return std::nullopt;
-    bits = (bits << 6 | static_cast<uint32_t>(value)) & 0xFFFFFF;
-    count += 6;
-    if (count < 8) continue;
-    count -= 8;
-    out += static_cast<char>(bits >> count & 0xFF);
-  }
-  const bool clean = (bits & ((1u << count) - 1)) == 0;  // bits left over must be zero, or one value had many spellings
-  return clean ? std::optional(out) : std::nullopt;
 }
 
 }  // namespace calotype::hub

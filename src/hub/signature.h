@@ -1,4 +1,4 @@
-// Keyed digests, webhook signatures, secrets drawn from the system's random numbers (OpenSSL), base64.
+// Keyed digests, webhook signatures, secrets drawn from the system's random numbers (OpenSSL).
 //
 //   headers.emplace_back("webhook-signature", webhook_signature(secret, id, unix_seconds, body));
 //   if (!constant_time_equal(sha256_hex(token), stored)) …
@@ -9,7 +9,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,10 +36,5 @@ std::string random_bytes(size_t count);
 
 /// Lower case, two digits per byte.
 std::string hex(std::span<const uint8_t> bytes);
-
-/// RFC 4648 §4, with padding.
-std::string base64(std::string_view bytes);
-/// Strict: alphabet of §4, padding as needed, no line breaks; nothing otherwise. A missing padding is accepted.
-std::optional<std::string> base64_decoded(std::string_view text);
 
 }  // namespace calotype::hub

@@ -3,7 +3,7 @@
 
 #include <charconv>
 
-#include "hub/signature.h"
+#include "base/base64.h"
 #include "server/other_apis.h"
 #include "server/problem.h"
 #include "server/replicate_objects.h"
@@ -109,7 +109,7 @@ Job submitted(Site& site, const Request& request, const ImageRequest& image) {
 std::string base64_of(Site& site, const std::string& file_id) {
   const auto in = site.store.files->open(file_id);
   const std::string bytes(std::istreambuf_iterator<char>(*in), {});
-  return hub::base64(bytes);
+  return base::base64(bytes);
 }
 
 Json picture_json(Site& site, const Json& reference, const ImageRequest& image, const std::string& base_url) {

@@ -2,6 +2,7 @@
 // guess.
 #include <fmt/format.h>
 
+#include "base/base64.h"
 #include "base/sha256.h"
 #include "hub/signature.h"
 #include "server/multipart.h"
@@ -152,11 +153,11 @@ bool is_signed(Site& site, const Request& request) {
     return false;
   const std::string message = fmt::format("{} {} {}", *owner, request.parameter("id"), *expiry);
   const std::string secret = site.store.settings->webhook_secret();
-  const std::string decoded = hub::base64_decoded(secret.substr(secret.find('_') + 1)).value_or("");
+  const std::string decoded = base::base64_decoded(secret.substr(secret.find('_') + 1)).value_or("");
   bool valid = false;
   for (const std::string& key : {secret, decoded, site.store.settings->signing_key()}) {
     const hub::Digest digest = hub::hmac_sha256(key, message);
-    valid |= hub::constant_time_equal(hub::base64({reinterpret_cast<const char*>(digest.data()), digest.size()}),
+    valid |= hub::constant_time_equal(base::base64({reinterpret_cast<const char*>(digest.data()), digest.size()}),
                                       *signature);
   }
   return valid;

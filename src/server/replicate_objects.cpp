@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/base64.h"
 #include "base/error.h"
-#include "hub/signature.h"
 #include "store/file_reference.h"
 
 namespace calotype::server {
@@ -23,7 +23,7 @@ std::string data_uri(Site& site, const store::StoredFile& file) {
   stream->read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   base::check(static_cast<uint64_t>(stream->gcount()) == file.size, base::ErrorKind::corrupt_file,
               "{}: the stored file is shorter than {} bytes", file.name, file.size);
-  return fmt::format("data:{};base64,{}", file.content_type, hub::base64(bytes));
+  return fmt::format("data:{};base64,{}", file.content_type, base::base64(bytes));
 }
 
 /// replicate-js takes every output in a stream below /v1/files/ for a file, and in others for text.

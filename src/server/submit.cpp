@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/base64.h"
 #include "hub/address_guard.h"
-#include "hub/signature.h"
 #include "hub/url.h"
 #include "server/problem.h"
 #include "server/replicate_objects.h"
@@ -78,7 +78,7 @@ std::string stored_data_uri(Site& site, const Request& request, const std::strin
   if (comma == std::string_view::npos)
     throw invalid_field("input." + field, "A data: URI has a comma before its data.", "format");
   const bool base64 = head.ends_with(";base64");
-  const auto bytes = base64 ? hub::base64_decoded(uri.substr(comma + 1)) : percent_decoded(uri.substr(comma + 1));
+  const auto bytes = base64 ? base::base64_decoded(uri.substr(comma + 1)) : percent_decoded(uri.substr(comma + 1));
   if (!bytes) throw invalid_field("input." + field, "The data: URI is not base64.", "format");
   const std::string type(base64 ? head.substr(0, head.size() - 7) : head);
   store::NewFile about{.name = field,

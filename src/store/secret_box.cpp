@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "base/atomic_file.h"
+#include "base/base64.h"
 #include "base/error.h"
 #include "hub/signature.h"
 
@@ -86,11 +87,11 @@ std::string SecretBox::seal(std::string_view plain, std::string_view context) co
       EVP_EncryptFinal_ex(cipher.get(), bytes_of(body) + length, &length) == 1 &&
       EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagBytes, tag.data()) == 1;
   base::check(ok, ErrorKind::internal, "a secret cannot be encrypted");
-  return hub::base64(nonce + tag + body);
+  return base::base64(nonce + tag + body);
 }
 
 std::string SecretBox::unseal(std::string_view sealed, std::string_view context) const {
-  std::string bytes = hub::base64_decoded(sealed).value_or("");
+  std::string bytes = base::base64_decoded(sealed).value_or("");
   base::check(bytes.size() >= kNonceBytes + kTagBytes, ErrorKind::corrupt_file, "a stored secret is damaged");
   std::string tag = bytes.substr(kNonceBytes, kTagBytes);
   const std::string nonce = bytes.substr(0, kNonceBytes), body = bytes.substr(kNonceBytes + kTagBytes);

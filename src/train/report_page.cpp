@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/base64.h"
 #include "base/utf8.h"
 
 namespace calotype::train {
@@ -64,19 +65,6 @@ td { padding: 3px 0; } tr { border-bottom: 1px solid var(--rule); }
 .columns { columns: 2 320px; } .columns tr { break-inside: avoid; } .columns table { width: 100%; }
 </style>
 )";
-
-std::string base64(std::string_view bytes) {
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    const size_t count = std::min<size_t>(3, bytes.size() - i);
-    uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k) group = group << 8 | (k < count ? static_cast<unsigned char>(bytes[i + k]) : 0U);
-    for (size_t k = 0; k < 4; ++k) out += k <= count ? kDigits[group >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
-}
 
 std::optional<double> number(const json& about, const char* key) {
   const auto found = about.find(key);
@@ -205,7 +193,7 @@ std::string previews(const Report& report) {
       out += fmt::format(
           "<figure><img tabindex=\"0\" alt=\"{} at step {}\" src=\"data:image/webp;base64,{}\"/>"
           "<figcaption>step {}</figcaption></figure>\n",
-          prompt, picture.step, base64(picture.webp), grouped(picture.step));
+          prompt, picture.step, base::base64(picture.webp), grouped(picture.step));
     out += "</div>\n";
   }
   return out;

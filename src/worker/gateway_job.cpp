@@ -3,8 +3,8 @@
 #include <thread>
 
 #include "base/atomic_file.h"
+#include "base/base64.h"
 #include "base/error.h"
-#include "hub/signature.h"
 #include "hub/url.h"
 #include "worker/prediction_job.h"
 #include "worker/prediction_settings.h"
@@ -63,7 +63,7 @@ class Gateway {
     if (!settings.contains("image_prompt")) return "";
     const fs::path place = services_.store.data / "work" / job_.job().id / "image";
     const fs::path path = services_.files.fetch(settings["image_prompt"], place, &job_.cancel_token());
-    std::string bytes = hub::base64(base::read_file(path, kMostPictureBytes));
+    std::string bytes = base::base64(base::read_file(path, kMostPictureBytes));
     std::error_code ignored;
     fs::remove_all(place.parent_path(), ignored);
     return bytes;

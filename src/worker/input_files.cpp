@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "base/atomic_file.h"
+#include "base/base64.h"
 #include "base/error.h"
-#include "hub/signature.h"
 #include "hub/url.h"
 #include "store/file_reference.h"
 
@@ -51,7 +51,7 @@ std::string data_uri_bytes(std::string_view uri) {
   const std::string_view data = uri.substr(comma + 1);
   if (!uri.substr(0, comma).ends_with(";base64")) return percent_decoded(data);
   auto bytes =
-      hub::base64_decoded(data.find('%') == std::string_view::npos ? std::string(data) : percent_decoded(data));
+      base::base64_decoded(data.find('%') == std::string_view::npos ? std::string(data) : percent_decoded(data));
   base::check(bytes.has_value(), ErrorKind::bad_input, "the data: URI is not valid base64");
   return std::move(*bytes);
 }

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/atomic_file.h"
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "support/golden.h"
@@ -101,6 +102,28 @@ TEST(Errors, ExitStatusTellsWhoCanMendIt) {
        {ErrorKind::bad_input, ErrorKind::not_found, ErrorKind::corrupt_file, ErrorKind::unsupported,
         ErrorKind::out_of_memory, ErrorKind::disk_full, ErrorKind::conflict})
     EXPECT_EQ(exit_code(kind), 2) << name(kind);
+}
+
+// RFC 4648 §10.
+TEST(Base64, MatchesRfc4648) {
+  const std::pair<std::string, std::string> vectors[] = {{"", ""},
+                                                         {"f", "Zg=="},
+                                                         {"fo", "Zm8="},
+                                                         {"foo", "Zm9v"},
+                                                         {"foob", "Zm9vYg=="},
+                                                         {"fooba", "Zm9vYmE="},
+                                                         {"foobar", "Zm9vYmFy"}};
+  for (const auto& [plain, coded] : vectors) {
+    EXPECT_EQ(base64(plain), coded);
+    EXPECT_EQ(base64_decoded(coded), plain);
+  }
+  EXPECT_EQ(base64_decoded("Zg"), "f");
+  EXPECT_EQ(base64_decoded("+/+/"), "\xfb\xff\xbf");
+}
+
+TEST(Base64, RefusesEverythingElse) {
+  for (const char* text : {"Z", "Zg=", "Zg===", "=", "Zh==", "Zm9v\n", "Zm 9v", "Zm9_", "Zg==Zg=="})
+    EXPECT_FALSE(base64_decoded(text)) << text;
 }
 
 /// Every folder and source file that docs/map.md names exists, and every one that exists is named.

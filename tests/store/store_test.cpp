@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "hub/signature.h"
+#include "base/base64.h"
 #include "store/ids.h"
 #include "support/stores.h"
 
@@ -137,7 +137,7 @@ TEST_P(StoreTest, SettingsAreTheSameForAll) {
   for (std::thread& thread : threads) thread.join();
   for (const std::string& secret : secrets) EXPECT_EQ(secret, secrets[0]);
   EXPECT_TRUE(secrets[0].starts_with("whsec_"));
-  EXPECT_EQ(hub::base64_decoded(secrets[0].substr(6))->size(), 24u);
+  EXPECT_EQ(base::base64_decoded(secrets[0].substr(6))->size(), 24u);
   Store store = open();
   EXPECT_EQ(store.settings->signing_key().size(), 32u);
   EXPECT_EQ(store.settings->signing_key(), open().settings->signing_key());

@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "base/base64.h"
 #include "worker/jobs.h"
 #include "worker/loopback.h"
 
@@ -47,7 +48,7 @@ TEST_F(GatewayJob, AsksPollsAndStoresTheOnePicture) {
   const Job job = run(create(kPro, {{"prompt", "a disc"},
                                     {"aspect_ratio", "16:9"},
                                     {"seed", 42},
-                                    {"image_prompt", "data:image/png;base64," + hub::base64(disc(1))},
+                                    {"image_prompt", "data:image/png;base64," + base::base64(disc(1))},
                                     {"output_format", "jpg"}}),
                       with_key("bfl_key"));
   ASSERT_EQ(job.status, JobStatus::succeeded) << job.error.value_or("");
@@ -63,7 +64,7 @@ TEST_F(GatewayJob, AsksPollsAndStoresTheOnePicture) {
                                               {"seed", 42},
                                               {"safety_tolerance", 2},
                                               {"prompt_upsampling", false},
-                                              {"image_prompt", hub::base64(disc(1))}}));
+                                              {"image_prompt", base::base64(disc(1))}}));
   EXPECT_FALSE(asked.back().headers.contains("x-key"));  // the picture lies elsewhere
   EXPECT_EQ(job.logs.find("bfl_key"), std::string::npos);
 }

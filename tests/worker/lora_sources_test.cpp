@@ -6,6 +6,7 @@
 #include <set>
 
 #include "adapters/lora_file.h"
+#include "base/base64.h"
 #include "base/error.h"
 #include "files/tar_writer.h"
 #include "flux/flux_transformer.h"
@@ -67,7 +68,7 @@ class LoraSourcesTest : public WorkerTest {
 };
 
 TEST_F(LoraSourcesTest, EveryKindOfNameLeadsToTheFile) {
-  const std::string tar = hub::base64(bytes("one.tar"));
+  const std::string tar = base::base64(bytes("one.tar"));
   const std::string id = upload("x.tar", bytes("one.tar"));
   for (const std::string& source :
        {std::string("some/style"), std::string("huggingface.co/some/style"),

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 
+#include "base/base64.h"
 #include "files/tensor_file.h"
 #include "hub/hub_server.h"
 #include "weights/unpack.h"
@@ -189,12 +190,12 @@ TEST_F(TrainingJob, UploadsToTheHubWithACard) {
 
 TEST_F(TrainingJob, RefusesInOneSentence) {
   const std::pair<Json, const char*> cases[] = {
-      {{{"input_images", "data:application/zip;base64," + hub::base64("not a zip")}},
+      {{{"input_images", "data:application/zip;base64," + base::base64("not a zip")}},
        "input_images must be a zip file"},
-      {{{"input_images", "data:application/zip;base64," + hub::base64(disc(1))}}, "a PNG picture"},
+      {{{"input_images", "data:application/zip;base64," + base::base64(disc(1))}}, "a PNG picture"},
       {{{"input_images", "http://127.0.0.1:9/v1/files/none"}}, "127.0.0.1"},
       {{{"input_images",
-         "data:application/zip;base64," + hub::base64(files::zip_of({{.name = "a.md", .content = "x"}}))}},
+         "data:application/zip;base64," + base::base64(files::zip_of({{.name = "a.md", .content = "x"}}))}},
        "input_images: none of"},
       {{{"optimizer", "lion"}}, "optimizer is lion"},
       {{{"resolution", "big"}}, "resolution is big"},
