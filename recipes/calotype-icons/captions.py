@@ -20,6 +20,36 @@ STARTS = ['once upon a time there was {t}', 'in the quiet morning light there is
           '{t}, high quality', '{t}, centered, clean', 'a small story about {t} that waits in the garden',
           'on a sunny day, {t} looks at the sky', '{t} all alone', 'the {n}', 'my {n}', 'one {n}', '{t} sitting in the middle',
           'create an icon of {t}, simple and clean', 'a happy little {n}', 'a big {n}']
+PAIRS = ['{a} on the left and {b} on the right'] * 4 + [
+    '{a} and {b}', '{a} and {b}', '{a} next to {b}', '{a} beside {b}', '{a} to the left of {b}', '{b} to the right of {a}', '{a} left of {b}',
+    '{a} on the left, {b} on the right', 'on the left {a} and on the right {b}', '{b} on the right and {a} on the left', '{a} with {b}',
+    'on the right {b}, on the left {a}', '{a} looking at {b}', 'left {a}, right {b}']
+COUNT_WORDS = {2: 'two', 3: 'three', 4: 'four'}
+COUNTS = ['{number} {n}'] * 4 + ['a picture of {number} {n}', 'a group of {number} {n}', 'show me {number} {n}', 'draw {number} {n}', '{number} cute {n}']
+WORDS = ['the word {w}', 'a sign that says {w}', 'the text {w}', 'the letters {w}', 'a sign saying {w}', 'write {w}', 'a sign with the word {w}']
+COLOURED_WORDS = ['the word {w} in {c} letters', 'the word {w} in {c} letters', 'the word {w} in {c}', '{w} in {c} letters', '{w} written in {c}',
+                  'the text {w} in {c} letters', 'a sign that says {w} in {c} letters', '{c} letters saying {w}', 'the letters {w} in {c}']
+UNDER = ['{t} with the word {w}', '{t} with the text {w}', '{t} and the word {w}', '{t} above the word {w}', '{t}, below it the word {w}',
+         '{t} with a sign that says {w}']
+ADJECTIVES = ('small cute large tiny big huge little giant old young new happy sad funny smiling beautiful lovely pretty nice great fresh sweet hot '
+              'cold warm soft shiny smooth round lonely brave curious proud tired hungry sleepy wild magic mysterious ancient modern enormous '
+              'delicious favorite perfect friendly clever simple quiet gentle').split()
+BEFORE = ['once upon a time there was', 'in the quiet morning light there is', 'on a sunny day in spring I saw', 'at the end of the street stands',
+          'far away behind the hills there lives', 'please make a picture for my friend:', 'this is a story about', 'in the middle of the village there was',
+          'when I was a child my father showed me', 'every evening, when the sky is dark,', 'in the old house of my grandmother there was', 'long ago someone painted',
+          'nobody had ever seen anything like', 'after a long winter we finally saw', 'deep in the forest there is', 'the children of the town often talk about',
+          'I would like to have a nice picture of', 'today in the kitchen I found', 'on a hill above the town we saw', 'it was a cold morning and there was',
+          'somewhere in the world there must be', 'the little boy dreams of', 'she could not stop looking at', 'in the shop window there was',
+          'my friend wants', 'can you draw', 'could you please show me', 'a beautiful illustration that shows', 'highly detailed artwork:',
+          'the story begins with', 'next to the road I saw', 'all of us were waiting for', 'late at night there was only']
+AFTER = ['that waits for the rain to stop', 'in the garden behind the house', 'and everyone was happy', 'who dreams of another world', 'at the end of a long day',
+         'while the wind sings in the woods', 'and nobody knows why', 'in soft evening light', 'before the storm begins', 'that my mother gave to me',
+         'very detailed, high quality', 'for the wall of my room', 'and then it was quiet again', 'with a long shadow in the afternoon', 'resting for a while',
+         'as if time stood still', 'which I will never forget', 'and the people of the village smile', 'because it is such a lovely day', 'and it was never seen again',
+         'in the middle of the table', 'for my little girl, who loves it', 'that nobody had asked for', 'and slowly the day became dark', 'simple and clean, centered']
+MEANINGFUL = set('''red orange yellow green blue purple pink brown violet turquoise teal cyan magenta navy beige lime sky black white gray grey golden silver
+ gold flat cartoon 3d pixel pixelated sticker silhouette blueprint two three four five six seven eight nine ten both many few left right word words text
+ letter letters say says saying reads written sign light dark pair group row set on and background backdrop with minimal vector retro'''.split())
 IRREGULAR = {'mouse': 'mice', 'sheep': 'sheep', 'fish': 'fish', 'deer': 'deer', 'goldfish': 'goldfish', 'wolf': 'wolves', 'leaf': 'leaves',
              'loaf': 'loaves', 'scarf': 'scarves', 'tooth': 'teeth', 'man': 'men', 'woman': 'women', 'die': 'dice', 'dice': 'dice',
              'octopus': 'octopuses', 'child': 'children', 'policeman': 'policemen', 'fireman': 'firemen', 'goose': 'geese'}
@@ -63,50 +93,116 @@ def choice(random, items):
     return items[int(random.integers(len(items)))]
 
 
-def spoken(random, name):
-    """A colour's name or another word for it."""
-    return choice(random, [name, name] + COLOUR_SYNONYMS.get(name, []))
+class Writer:
+    """Says what a scenes.Scene shows, in one of the ways in which people ask for it."""
 
+    def __init__(self, random):
+        self.random = random
+        names = {w for c in concepts() for n in c.names for w in n.split()}
+        self.fillers = [w for w in words_file() if w.isalpha() and w not in names and w not in MEANINGFUL]
 
-def noun(random, concept, colour=None):
-    """A name as typed: mostly the plain one, at times a synonym; with its colour word."""
-    name = concept.name if random.random() < 0.7 else choice(random, concept.names)
-    if random.random() < 0.05 and not already_many(name):
-        name = plural(name)
-    return f'{spoken(random, colour)} {name}' if colour else name
+    def caption(self, scene):
+        random = self.random.random()
+        if random < 0.72:
+            return self.typed(self.plain(scene))
+        if random < 0.9:
+            return self.typed(self.story(self.plain(scene)))
+        return self.typed(self.lost_in_words(self.plain(scene)))
 
+    def plain(self, scene):
+        phrase = {'one': self.one, 'pair': self.pair, 'count': self.count, 'word': self.word}[scene.kind](scene)
+        return self.on_background(phrase, scene.background)
 
-def thing(random, words, style):
-    """Words for one thing in a style, as a phrase."""
-    forms = STYLE_PHRASES[style] if random.random() < NAMED[style] else (PLAIN if random.random() < 0.7 else STARTS)
-    return choice(random, forms).format(n=words, t=with_article(words))
+    def pick(self, items):
+        return choice(self.random, items)
 
+    def chance(self, p):
+        return self.random.random() < p
 
-def on_background(random, phrase, background):
-    """White may go unsaid; everything else is always said."""
-    if background == 'white' and random.random() < 0.55:
+    # -- parts ----------------------------------------------------------------------------------------------------------
+    def spoken(self, colour):
+        """A colour's name or another word for it."""
+        return self.pick([colour, colour] + COLOUR_SYNONYMS.get(colour, []))
+
+    def noun(self, concept, colour=None, many=False):
+        """A name as typed: mostly the plain one, at times a synonym; with its colour word."""
+        name = concept.name if self.chance(0.7) else self.pick(concept.names)
+        if many or self.chance(0.05):
+            name = name if already_many(name) else plural(name)
+        name = f'{self.spoken(colour)} {name}' if colour else name
+        return f'{self.pick(ADJECTIVES)} {name}' if self.chance(0.1) else name
+
+    def in_style(self, scene, phrase):
+        """A phrase of several things, with the style said behind it."""
+        if self.chance(0.3 if scene.style == '3d' else 0.95):
+            return phrase + self.pick([f', {scene.style}', f' in {scene.style} style'])
         return phrase
-    colour = spoken(random, background)
-    form = random.random()
-    if form < 0.6:
-        return f'{phrase} on {with_article(colour)} background'
-    if form < 0.8:
-        return f'{phrase}, {colour} background'
-    if form < 0.9:
-        return f'{phrase} on {colour}'
-    return f'{colour} background, {phrase}'
+
+    def one(self, scene):
+        style = scene.effect or scene.style
+        noun = self.noun(scene.concept, scene.colour)
+        forms = STYLE_PHRASES[style] if self.chance(NAMED[style]) else (PLAIN if self.chance(0.7) else STARTS)
+        return self.pick(forms).format(n=noun, t=with_article(noun))
+
+    def pair(self, scene):
+        left, right = (with_article(self.noun(c, w)) for c, w in ((scene.concept, scene.colour), (scene.second, scene.second_colour)))
+        return self.in_style(scene, self.pick(PAIRS).format(a=left, b=right))
+
+    def count(self, scene):
+        number = COUNT_WORDS[len(scene.things)]
+        return self.in_style(scene, self.pick(COUNTS).format(number=number, n=self.noun(scene.concept, scene.colour, many=True)))
+
+    def word(self, scene):
+        quoted = self.pick(['{w}', '"{w}"', '"{w}"']).format(w=scene.word)
+        said = scene.colour != 'black' or self.chance(0.5)
+        if scene.concept:
+            phrase = self.pick(UNDER).format(t=with_article(self.noun(scene.concept)), w=quoted)
+            return self.in_style(scene, phrase + (f' in {self.spoken(scene.colour)} letters' if said else ''))
+        if not said:
+            return self.pick(WORDS).format(w=quoted)
+        return self.pick(COLOURED_WORDS).format(w=quoted, c=self.spoken(scene.colour))
+
+    def on_background(self, phrase, background):
+        """White may go unsaid; everything else is always said."""
+        if background == 'white' and self.chance(0.55):
+            return phrase
+        colour = self.spoken(background)
+        form = self.random.random()
+        if form < 0.6:
+            return f'{phrase} on {with_article(colour)} background'
+        if form < 0.8:
+            return f'{phrase}, {colour} background'
+        if form < 0.9:
+            return f'{phrase} on {colour}'
+        return f'{colour} background, {phrase}'
+
+    # -- around it ------------------------------------------------------------------------------------------------------
+    def story(self, phrase):
+        before = self.pick(BEFORE) + ' ' if self.chance(0.8) else ''
+        after = self.pick([', ', ' ']) + self.pick(AFTER) if self.chance(0.7) or not before else ''
+        return before + phrase + after
+
+    def lost_in_words(self, phrase):
+        """Any words before and after, some of them unknown: what is asked for is found by what it means."""
+        def some(most):
+            words = [self.pick(self.fillers) if self.chance(0.9) else 'xx' for _ in range(int(self.random.integers(0, most)))]
+            return [w + self.pick([',', '.']) if self.chance(0.1) else w for w in words]
+        return ' '.join(some(16) + [phrase] + some(22))
+
+    def typed(self, caption):
+        """As people type it: at times with a capital and a full stop."""
+        if self.chance(0.2):
+            caption = caption[0].upper() + caption[1:]
+        return caption + '.' if self.chance(0.12) else caption
 
 
-def typed(random, caption):
-    """As people type it: at times with a capital and a full stop."""
-    if random.random() < 0.15:
-        caption = caption[0].upper() + caption[1:]
-    return caption + '.' if random.random() < 0.08 else caption
+def words_file():
+    return [w for line in (HERE / 'words.txt').read_text().splitlines() if not line.startswith('#') for w in line.split()]
 
 
 def vocabulary():
     """Every word that is one token, lower-cased; the second list also exists with a capital."""
-    words = [w for line in (HERE / 'words.txt').read_text().splitlines() if not line.startswith('#') for w in line.split()]
+    words = words_file()
     names = [w for c in concepts() for n in c.names for w in n.split()]
     plurals = [plural(n).rpartition(' ')[2] for c in concepts() for n in c.names if not already_many(n)]
     grammar = re.findall('[a-z0-9]+', ' '.join(sum(STYLE_PHRASES.values(), []) + PLAIN + STARTS))

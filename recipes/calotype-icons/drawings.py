@@ -43,7 +43,7 @@ class Drawings:
     """What rasterise.mjs wrote: RGBA pictures by (set, emoji)."""
 
     def __init__(self, folder):
-        folder = pathlib.Path(folder)
+        self.folder = folder = pathlib.Path(folder)
         index = json.loads((folder / 'drawings.json').read_text())
         self._pixels = np.memmap(folder / 'drawings.u8', np.uint8, 'r').reshape(len(index), SIDE, SIDE, 4)
         self._place = {(entry['set'], entry['emoji'].replace('\ufe0f', '')): i for i, entry in enumerate(index)}

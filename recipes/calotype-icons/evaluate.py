@@ -21,6 +21,7 @@ from PIL import Image
 import captions
 import drawings
 import pictures
+import scenes
 from evaluation import report, scores
 from evaluation.measures import oklab
 from evaluation.questions import all_questions, blueprint_questions
@@ -94,9 +95,9 @@ def arguments():
     return options
 
 
-def questions_for(options, generator):
-    plain = [] if options.lora else all_questions(generator)
-    extra = [q for q in blueprint_questions() if q.noun in {c.name for c in generator.concepts}]
+def questions_for(options, chooser):
+    plain = [] if options.lora else all_questions(chooser)
+    extra = [q for q in blueprint_questions() if q.noun in {c.name for c in chooser.concepts}]
     asked = plain + extra if options.true or options.lora else plain
     kept = options.groups.split(',') if options.groups else None
     return [q for q in asked if kept is None or q.group in kept]
@@ -107,10 +108,10 @@ def main():
     start = time.monotonic()
     concepts = captions.concepts()[:options.concepts]
     sets = drawings.Drawings(options.drawings)
-    generator = pictures.Generator(sets, concepts, options.side, False, np.random.default_rng(11))
-    questions = questions_for(options, generator)
+    chooser = scenes.Chooser(scenes.Facts.of(sets, captions.concepts()), concepts)
+    questions = questions_for(options, chooser)
     if options.true:
-        truth = Truth(generator, concepts, options.side)
+        truth = Truth(pictures.Painter(sets, options.side), concepts, options.side)
         found = [truth.picture(q) for q in questions]
         questions, found = zip(*[(q, p) for q, p in zip(questions, found) if p is not None])
         found = list(through_autoencoder(options.vae, found)) if options.vae else found

@@ -9,7 +9,6 @@ import numpy as np
 
 import captions
 import drawings
-import pictures
 from evaluation.measures import STYLES, named_oklab, oklab
 
 PROMPTS = pathlib.Path(__file__).parent.parent / 'prompts'
@@ -54,17 +53,17 @@ def background_lab(name):
     return drawings.to_oklab(np.array(drawings.BACKGROUNDS[name], np.float32) / 255)
 
 
-def clear(generator, concept, background):
+def clear(chooser, concept, background):
     """Whether the thing stands out from the background in every style, as all training pictures do."""
-    drawn = [pictures.mean_colour(generator.sets.rgba(s, concept.emoji, 128)) for s in STYLES]
-    return all(np.linalg.norm(lab - background_lab(background)) > 0.2 for lab in drawn)
+    drawn = [chooser.facts.mean(concept.emoji, s, None) for s in STYLES]
+    return all(np.linalg.norm(np.array(lab) - background_lab(background)) > 0.2 for lab in drawn)
 
 
-def measurable(generator, concept, colour):
+def measurable(sets, concept, colour):
     """Whether the colour vote is clear about the true drawings: a few have too much in other colours."""
     names, values = named_oklab(drawings.COLOURS)
     for style in STYLES:
-        rgba = drawings.recoloured(generator.sets.rgba(style, concept.emoji, 64), style, colour)
+        rgba = drawings.recoloured(sets.rgba(style, concept.emoji, 64), style, colour)
         nearest = np.linalg.norm(oklab(rgba[..., :3])[rgba[..., 3] > 200][:, None] - values, axis=-1).argmin(1)
         share = np.bincount(nearest, minlength=len(names)) / len(nearest)
         if share.argmax() != names.index(colour) or np.sort(share)[-2] > share.max() - 0.1:
@@ -72,20 +71,20 @@ def measurable(generator, concept, colour):
     return True
 
 
-def backgrounds(generator, random):
-    known = {c.name: c for c in generator.concepts}
+def backgrounds(chooser, random):
+    known = {c.name: c for c in chooser.concepts}
     chosen = [known[n] for n, _ in lines('newcomers') if n in known]
     asked = []
     for ground in drawings.BACKGROUNDS:
-        things = [c.name for c in chosen if clear(generator, c, ground)]
+        things = [c.name for c in chosen if clear(chooser, c, ground)]
         asked += [Question('backgrounds', f'{captions.with_article(n)} on {captions.with_article(ground)} background', noun=n, background=ground)
                   for n in random.permutation(things)[:6].tolist()]
     return asked
 
 
-def coloured(generator, random, group, concept, colour, with_background):
+def coloured(chooser, random, group, concept, colour, with_background):
     """The question for a colour word, or None where it cannot be measured or would need a background."""
-    if (colour == 'white' and not with_background) or not measurable(generator, concept, colour):
+    if (colour == 'white' and not with_background) or not measurable(chooser.facts.sets, concept, colour):
         return None
     prompt, ground = captions.with_article(f'{colour} {concept.name}'), 'white'
     if with_background:
@@ -99,24 +98,24 @@ def colour_lab(name):
     return drawings.to_oklab(np.array(drawings.COLOURS[name], np.float32) / 255)
 
 
-def colours(generator, random, count=100):
+def colours(chooser, random, count=100):
     """One colour word; then a colour word for the thing and one for the background. Pairs that training makes."""
-    asked, concepts = [], generator.can_recolour
+    asked, concepts = [], chooser.can_recolour
     for group, with_background in [('colour', False), ('colour_background', True)]:
         found = []
         for i in range(4 * count if concepts else 0):
             concept = concepts[i % len(concepts)]
-            colour = captions.choice(random, [c for c in drawings.COLOURS if (concept.name, c) not in generator.held_out])
-            found.append(coloured(generator, random, group, concept, colour, with_background))
+            colour = captions.choice(random, [c for c in drawings.COLOURS if (concept.name, c) not in chooser.held_out])
+            found.append(coloured(chooser, random, group, concept, colour, with_background))
         asked += [q for q in found if q][:count]
     return asked
 
 
-def held_out_colours(generator, random):
+def held_out_colours(chooser, random):
     """Pairs of noun and colour that training never makes, alone and with a background."""
-    known = {c.name: c for c in generator.concepts}
-    pairs = [(known[n], c) for n, c in sorted(generator.held_out) if n in known]
-    asked = [coloured(generator, random, 'held_out', concept, colour, b) for concept, colour in pairs for b in (False, True)]
+    known = {c.name: c for c in chooser.concepts}
+    pairs = [(known[n], c) for n, c in sorted(chooser.held_out) if n in known]
+    asked = [coloured(chooser, random, 'held_out', concept, colour, b) for concept, colour in pairs for b in (False, True)]
     return [q for q in asked if q]
 
 
@@ -143,13 +142,13 @@ def background_in(prompt):
     return next((b for b in drawings.BACKGROUNDS if prompt.endswith(f'{captions.with_article(b)} background')), 'white')
 
 
-def all_questions(generator):
-    """For a model that knows the concepts of a pictures.Generator."""
+def all_questions(chooser):
+    """For a model that knows the concepts of a scenes.Chooser."""
     random = np.random.default_rng(5)
-    names = {c.name for c in generator.concepts}
-    asked = nouns(generator.concepts) + fixed('newcomers', names, SEEDS) + fixed('synonyms', names, (1,)) + fixed('plurals', names, (1,))
-    asked += fixed('sentences', names, (1, 2)) + styles(names) + backgrounds(generator, random)
-    asked += colours(generator, random) + held_out_colours(generator, random) + several(names)
+    names = {c.name for c in chooser.concepts}
+    asked = nouns(chooser.concepts) + fixed('newcomers', names, SEEDS) + fixed('synonyms', names, (1,)) + fixed('plurals', names, (1,))
+    asked += fixed('sentences', names, (1, 2)) + styles(names) + backgrounds(chooser, random)
+    asked += colours(chooser, random) + held_out_colours(chooser, random) + several(names)
     asked += [Question('words', prompt, word=word, background=background_in(prompt)) for word, prompt in lines('words')]
     asked += [Question('sheet', prompt) for _, prompt in lines('sheet')]
     return asked

@@ -12,8 +12,8 @@ def uint8(canvas):
 
 
 class Truth:
-    def __init__(self, generator, concepts, side, seed=11):
-        self.generator, self.side = generator, side
+    def __init__(self, painter, concepts, side, seed=11):
+        self.painter, self.side = painter, side
         self.random = np.random.default_rng(seed)
         self.concepts = {c.name: c for c in concepts}
 
@@ -22,14 +22,14 @@ class Truth:
         if question.group == 'sheet':
             return None
         if question.group == 'blueprint':
-            return blueprint.picture(self.generator.sets, self.concepts[question.noun].emoji, self.side)
+            return blueprint.picture(self.painter.sets, self.concepts[question.noun].emoji, self.side)
         canvas = drawings.flat_background(drawings.BACKGROUNDS[question.background], self.side)
         if question.word:
             return self.word(question, canvas)
         things = [question.noun] * question.count + ([question.right] if question.right else [])
         style = question.style or str(self.random.choice(STYLES, p=[0.6, 0.2, 0.2]))
         for (x, y, size), noun in zip(self.places(len(things)), things):
-            rgba = self.generator.drawing(self.concepts[noun], style, question.colour)
+            rgba = self.painter.drawing(self.concepts[noun].emoji, style, question.colour)
             degrees = self.random.uniform(-8, 8) if self.random.random() < 0.25 else 0
             centre = np.array([x, y]) * self.side + self.random.uniform(-0.02, 0.02, 2) * self.side
             drawings.place(canvas, rgba, int(size * self.side * self.random.uniform(0.9, 1.1)), centre, degrees)
