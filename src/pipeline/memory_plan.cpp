@@ -1,6 +1,7 @@
 #include "pipeline/memory_plan.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <sys/resource.h>
 
@@ -66,6 +67,16 @@ uint64_t read_number(const char* path) {
   return in >> value ? value : 0;
 }
 
+uint64_t free_on_accelerator(at::Device device) {
+  at::globalContext().lazyInitDevice(device.type());  // before that its allocator knows no device
+  const at::DeviceIndex index = device.has_index() ? device.index() : at::DeviceIndex{0};
+  // What tensors gave back stays with LibTorch's allocator and serves the next ones.
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const auto held = at::accelerator::getDeviceStats(index);
+  const int64_t unused = held.reserved_bytes[kAll].current - held.allocated_bytes[kAll].current;
+  return at::accelerator::getMemoryInfo(index).first + static_cast<uint64_t>(std::max<int64_t>(0, unused));
+}
+
 }  // namespace
 
 uint64_t MemoryPlan::peak() const {
@@ -94,7 +105,7 @@ void MemoryPlan::refuse_if_too_large() const {
 }
 
 uint64_t available_memory(at::Device device) {
-  if (device.is_cuda()) return at::accelerator::getMemoryInfo(device.has_index() ? device.index() : 0).first;
+  if (device.is_cuda()) return free_on_accelerator(device);
   std::ifstream meminfo("/proc/meminfo");
   uint64_t available = 0;
   for (std::string key; meminfo >> key;)

@@ -186,6 +186,7 @@ class Probe {
       loss = loss + loss_of_one();
     }
     torch::autograd::backward({loss}, {});
+    loss.item<float>();  // waits for the device
   }
 
   const pipeline::ModelBundle& bundle_;

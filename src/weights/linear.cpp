@@ -105,7 +105,7 @@ Linear::Linear(const Scope& scope, LinearShape shape)
     return;
   }
   dense_ = unpack(*source, options.dtype).to(device);
-  if (unpacks_in_place(*source, options.dtype)) return;
+  if (device.is_cpu() && unpacks_in_place(*source, options.dtype)) return;  // the pages themselves are in use
   for (const Source::Part& part : source->parts) part.tensor.file->release(part.tensor.bytes);
 }
 
