@@ -79,13 +79,17 @@ def main():
     parser.add_argument('--count', type=int, default=30000)
     parser.add_argument('--concepts', type=int, default=10_000, help='only the first of concepts.txt')
     parser.add_argument('--side', type=int, default=128)
+    parser.add_argument('--kinds', help='only these kinds of scenes, with commas: one, pair, count, word')
     parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--first', type=int, default=0, help='number of the first picture')
     options = parser.parse_args()
     concepts, sets = captions.concepts(), drawings.Drawings(options.drawings)
     chooser = scenes.Chooser(scenes.Facts.of(sets, concepts), concepts[:options.concepts], options.seed)
+    if options.kinds:
+        chooser.kinds = {kind: scenes.KINDS[kind] for kind in options.kinds.split(',')}
     painter = Painter(sets, options.side)
     options.out.mkdir(parents=True, exist_ok=True)
-    for i in range(options.count):
+    for i in range(options.first, options.first + options.count):
         scene = chooser.scene()
         drawings.save(painter.paint(scene), options.out / f'{i:06}.png')
         (options.out / f'{i:06}.txt').write_text(''.join(chooser.caption(scene) + '\n' for _ in range(CAPTIONS)))

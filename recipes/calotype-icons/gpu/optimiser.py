@@ -94,11 +94,11 @@ class Optimiser:
 class Captured:
     """A function without arguments, run again as one CUDA graph; on the CPU, or where capturing fails, simply called."""
 
-    pool = None
+    pool, wanted = None, True
 
     def __init__(self, function, log):
         self.function, self.graph = function, None
-        if not torch.cuda.is_available():
+        if not torch.cuda.is_available() or not Captured.wanted:
             return
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

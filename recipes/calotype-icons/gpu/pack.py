@@ -29,7 +29,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('drawings')
     parser.add_argument('out', type=pathlib.Path)
-    parser.add_argument('--others', type=int, default=3, help='every so manieth of the other drawings')
+    parser.add_argument('--others', type=int, default=3, help='every so manieth of the other drawings; 0: none')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     sets, concepts = drawings.Drawings(options.drawings), captions.concepts()
@@ -42,7 +42,7 @@ def main():
                 archive.writestr(f'concepts/{style}/{scenes.plain(concept.emoji)}.webp', webp(sets.rgba(style, concept.emoji), style != '3d'))
         for style in list(scenes.STYLES) + ['line']:
             others = [e for e in sets.emoji(style) if style == 'line' or scenes.plain(e) not in known]
-            for emoji in others[::options.others]:
+            for emoji in others[::options.others] if options.others else []:
                 archive.writestr(f'others/{style}/{scenes.plain(emoji)}.webp', webp(sets.rgba(style, emoji, 128), False))
     print(f'{options.out}: {(options.out / "drawings.zip").stat().st_size / 1e6:.1f} MB')
 
