@@ -252,8 +252,11 @@ int64_t FileStore::remove_where(const std::string& condition, const Values& valu
 
 void FileStore::remove(const std::string& id) { remove_where("id = ?", {clean_text(id)}); }
 
-void FileStore::remove_of_job(const std::string& job, FilePurpose purpose) {
-  remove_where("job = ? AND job <> '' AND purpose = ?", {clean_text(job), std::string(name(purpose))});
+void FileStore::expire_of_job(const std::string& job, FilePurpose purpose, Time when) {
+  database_->transaction([&](Session& session) {
+    execute(session, "UPDATE files SET expires_at = ? WHERE job = ? AND job <> '' AND purpose = ?",
+            {when, clean_text(job), std::string(name(purpose))});
+  });
 }
 
 int64_t FileStore::expire(Time now) {

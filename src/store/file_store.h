@@ -89,8 +89,8 @@ class FileStore {
   std::filesystem::path local_path(const std::string& id);
   /// Nothing happens when there is no such file.
   void remove(const std::string& id);
-  /// Files of a job, for example its previews.
-  void remove_of_job(const std::string& job, FilePurpose purpose);
+  /// Files of a job, for example its previews, are there until `when` only.
+  void expire_of_job(const std::string& job, FilePurpose purpose, Time when);
 
   /// Removes files past their time and what killed processes left behind; returns how many files.
   int64_t expire(Time now);

@@ -14,6 +14,7 @@ namespace {
 
 constexpr auto kBarEvery = 200ms;
 constexpr auto kPreviewEvery = 1s;
+constexpr store::Time kPreviewAfterEnd = 60 * store::kSecond;
 constexpr int kPreviewQuality = 70;
 constexpr int kFinishAttempts = 60;
 constexpr size_t kMostPendingLog = 1 << 20;
@@ -127,7 +128,8 @@ bool JobWriter::finish(store::JobStatus status, const store::Json& output, const
       std::this_thread::sleep_for(1s);
     }
   try {
-    store_.files->remove_of_job(claim_.job.id, store::FilePurpose::preview);
+    // The last one may be on its way to somebody.
+    store_.files->expire_of_job(claim_.job.id, store::FilePurpose::preview, store::now() + kPreviewAfterEnd);
   } catch (const std::exception&) {  // they expire with the job
   }
   return true;
