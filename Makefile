@@ -31,7 +31,7 @@ asan:
 	@tools/test asan
 
 bench:
-	@tools/setup test
+	@tools/setup bench
 	@tools/build bench bench/all
 	@set -e; for program in build/bench/bench/*_bench; do $$program; done
 

@@ -1,4 +1,5 @@
 """Servers and workers that are killed (SIGKILL) at random moments under load: no accepted job is lost or stays for ever."""
+import atexit
 import os
 import random
 import signal
@@ -22,6 +23,8 @@ def free_port():
 
 
 class Server:
+    started = []
+
     def __init__(self):
         self.folder, self.port = tempfile.mkdtemp(prefix="calotype-restarts-"), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -31,6 +34,7 @@ class Server:
         self.log = open(self.folder + "/log.txt", "a")
         self.process = subprocess.Popen([PROGRAM, "serve", "--port", str(self.port), "--data", self.folder + "/data", "--workers", "2", "--model", MODEL],
                                         stdout=subprocess.PIPE, stderr=self.log, text=True)
+        Server.started.append(self.process)
         assert "listens on" in self.process.stdout.readline(), open(self.folder + "/log.txt").read()
 
     def workers(self):
@@ -120,4 +124,5 @@ def workers_are_started_again():
     assert server.stop() == 0 and time.time() - begin < 30
 
 
+atexit.register(lambda: [process.kill() for process in Server.started if process.poll() is None])
 main()

@@ -1,5 +1,5 @@
 // The official client and ours through one hub: what one sends, the other gets. Skipped where huggingface_hub is
-// missing.
+// missing, unless $CALOTYPE_REQUIRE_HUB is set.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -17,20 +17,12 @@ namespace fs = std::filesystem;
 using test::HubServer;
 using test::TemporaryFolder;
 
-std::string python_with_huggingface_hub() {
-  const char* named = std::getenv("CALOTYPE_PYTHON");
-  for (const std::string& python :
-       {std::string(named ? named : ""), std::string("build/reference/bin/python"), std::string("python3")})
-    if (!python.empty() && std::system((python + " -c 'import huggingface_hub' >/dev/null 2>&1").c_str()) == 0)
-      return python;
-  return "";
-}
-
 class OfficialClient : public ::testing::Test {
  protected:
   void SetUp() override {
-    python_ = python_with_huggingface_hub();
-    if (python_.empty()) GTEST_SKIP() << "no Python with huggingface_hub; CALOTYPE_PYTHON can name one";
+    python_ = test::python_with("huggingface_hub");
+    if (python_.empty() && std::getenv("CALOTYPE_REQUIRE_HUB")) FAIL() << "no huggingface_hub: run tools/test_clients";
+    if (python_.empty()) GTEST_SKIP() << "no huggingface_hub: run tools/test_clients";
     for (int i = 0; i < 200'000; ++i) weights_ += static_cast<char>(i * 13 >> 4);
     fs::create_directories(folder_ / "sent/vae");
     base::write_file(folder_ / "sent/README.md", "---\nlicense: apache-2.0\n---\n");

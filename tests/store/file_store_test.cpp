@@ -184,8 +184,10 @@ TEST_P(FileStoreTest, PreviewsGoWithTheirJob) {
   FileStore& files = *store.files;
   for (const char* job : {"a", "a", "b", ""}) files.put({.purpose = FilePurpose::preview, .job = job}, "x");
   files.put({.purpose = FilePurpose::output, .job = "a"}, "x");
-  files.remove_of_job("a", FilePurpose::preview);
-  files.remove_of_job("", FilePurpose::preview);
+  files.expire_of_job("a", FilePurpose::preview, now() + kSecond);  // who was told of one gets it even now
+  EXPECT_EQ(files.list(FilePurpose::preview).items.size(), 4u);
+  files.expire_of_job("a", FilePurpose::preview, now());
+  files.expire_of_job("", FilePurpose::preview, now());
   EXPECT_EQ(files.list(FilePurpose::preview).items.size(), 2u);
   EXPECT_EQ(files.list(FilePurpose::output).items.size(), 1u);
 }

@@ -1,5 +1,5 @@
-// Files in an S3-compatible store: moto, a stand-in from PyPI (pip install "moto[s3,server]"), in a process of its own.
-// Skipped without it, unless $CALOTYPE_REQUIRE_S3 is set. Signatures have tests of their own
+// Files in an S3-compatible store: moto, a stand-in from PyPI (tools/test_clients), in a process of its own. Skipped
+// without it, unless $CALOTYPE_REQUIRE_S3 is set. Signatures have tests of their own
 // (tests/hub/signature_test.cpp).
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -23,15 +23,6 @@ namespace fs = std::filesystem;
 using base::ErrorKind;
 using test::error_of;
 
-std::string python_with_moto() {
-  const char* named = std::getenv("CALOTYPE_PYTHON");
-  for (const std::string& python :
-       {std::string(named ? named : ""), std::string("build/reference/bin/python"), std::string("python3")})
-    if (!python.empty() && std::system((python + " -c 'import moto.server' >/dev/null 2>&1").c_str()) == 0)
-      return python;
-  return "";
-}
-
 int free_port() {
   const int descriptor = ::socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
@@ -45,9 +36,9 @@ int free_port() {
 class S3Test : public testing::Test {
  protected:
   void SetUp() override {
-    const std::string python = python_with_moto();
-    if (python.empty() && std::getenv("CALOTYPE_REQUIRE_S3")) FAIL() << "no moto: pip install \"moto[s3,server]\"";
-    if (python.empty()) GTEST_SKIP() << "no moto: pip install \"moto[s3,server]\"";
+    const std::string python = test::python_with("moto.server");
+    if (python.empty() && std::getenv("CALOTYPE_REQUIRE_S3")) FAIL() << "no moto: run tools/test_clients";
+    if (python.empty()) GTEST_SKIP() << "no moto: run tools/test_clients";
     const int port = free_port();
     endpoint_ = fmt::format("http://127.0.0.1:{}", port);
     server_ = ::fork();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "base/atomic_file.h"
@@ -86,6 +87,16 @@ ProgramResult run_calotype(const std::vector<std::string>& arguments) {
   return {.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
           .out = base::read_file(out, 1 << 26),
           .error = base::read_file(error, 1 << 26)};
+}
+
+std::string python_with(const std::string& module) {
+  const char* named = std::getenv("CALOTYPE_PYTHON");
+  for (const std::string& python :
+       {std::string(named ? named : ""), std::string(CALOTYPE_SOURCE_DIR "/build/clients/python/bin/python"),
+        std::string("python3")})
+    if (!python.empty() && std::system((python + " -c 'import " + module + "' >/dev/null 2>&1").c_str()) == 0)
+      return python;
+  return "";
 }
 
 }  // namespace calotype::test

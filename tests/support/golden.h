@@ -64,4 +64,7 @@ struct ProgramResult {
 /// Runs the built program with these arguments (no shell) and waits.
 ProgramResult run_calotype(const std::vector<std::string>& arguments);
 
+/// A Python that has this module: $CALOTYPE_PYTHON, what tools/test_clients made, or python3; "" when none has.
+std::string python_with(const std::string& module);
+
 }  // namespace calotype::test

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import {folder, options, run_checks, Server} from "./support.mjs";
+import {folder, run_checks, Server, write_results} from "./support.mjs";
 import "./page_checks.mjs";
 import "./job_checks.mjs";
 import "./train_checks.mjs";
@@ -23,13 +23,16 @@ class Servers {
 }
 
 const servers = new Servers();
-let result = {passed: 0, failed: 1};
+let results = [];
+for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, async () => { await servers.stop(); process.exit(1); });
 try {
-  result = await run_checks(servers);
+  results = await run_checks(servers);
 } finally {
   await servers.stop();
 }
-if (result.failed) console.log(`logs and screenshots: ${folder}`);
+write_results(results);
+const failed = results.filter(({wrong}) => wrong !== undefined).length;
+if (failed) console.log(`logs and screenshots: ${folder}`);
 else fs.rmSync(folder, {recursive: true, force: true});
-console.log(`${result.passed} passed, ${result.failed} failed`);
-process.exit(result.failed || !result.passed ? 1 : 0);
+console.log(`${results.length - failed} passed, ${failed} failed`);
+process.exit(failed || !results.length ? 1 : 0);

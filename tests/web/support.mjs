@@ -5,13 +5,17 @@ import {createRequire} from "node:module";
 import os from "node:os";
 import path from "node:path";
 
-const require = createRequire(path.resolve("build/web/package.json"));
+const require = createRequire(path.resolve("build/clients/node/package.json"));
 export const {chromium} = require("playwright-core");
 const axe_source = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const kFlags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
-export const launch = () => chromium.launch({executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: kFlags});
+export const launch = () => chromium.launch({executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: kFlags, env: {...process.env, HOME: folder}});
+
+/// The model in the box where it is there, else random numbers: $CALOTYPE_MODEL names another.
+const kBox = "models/calotype-icons";
+const model = process.env.CALOTYPE_MODEL ?? (fs.existsSync(`${kBox}/model_index.json`) ? kBox : "tests/golden/models/m1_dev");
 
 export const options = {program: "build/release/calotype", stand_in: "", words: []};
 for (const rest = process.argv.slice(2); rest.length;) {
@@ -34,7 +38,7 @@ export class Server {
   async start() {
     const count = options.stand_in ? 0 : this.workers;
     const log = fs.openSync(`${this.data}.log`, "a");
-    this.process = spawn(options.program, ["serve", "--port", String(this.port), "--data", this.data, "--workers", String(count), ...this.extra], {stdio: ["ignore", "pipe", log]});
+    this.process = spawn(options.program, ["serve", "--port", String(this.port), "--data", this.data, "--workers", String(count), "--model", model, ...this.extra], {stdio: ["ignore", "pipe", log]});
     this.url = await new Promise((resolve, reject) => {
       let text = "";
       this.process.stdout.on("data", (part) => {
@@ -90,12 +94,13 @@ export const check = (name, server, body, more = {}) => checks.push({name, serve
 /// Complaints of the page itself make a check fail, but for those that the check expects.
 export async function run_checks(servers) {
   const browser = await launch();
-  let passed = 0, failed = 0;
+  const results = [];
   for (const {name, server, body, context: settings = {}, expected = /^$/} of checks) {
     if (options.words.length && !options.words.some((word) => name.includes(word))) continue;
     const context = await browser.newContext({viewport: {width: 1440, height: 900}, ...settings});
     const page = await context.newPage();
-    const complaints = [];
+    const complaints = [], begin = Date.now();
+    let wrong;
     context.on("console", (message) => { if (message.type() === "error" && !expected.test(message.text())) complaints.push(`${message.text()} ${message.location().url}`); });
     context.on("weberror", (error) => complaints.push(error.error().message));
     try {
@@ -103,16 +108,31 @@ export async function run_checks(servers) {
       await body({page, context, browser, server: running});
       equal(complaints, [], "the console of the page");
       console.log(`ok ${name}`);
-      ++passed;
     } catch (error) {
+      wrong = error.message;
       console.log(`FAIL ${name}: ${error.message.split("\n").slice(0, 12).join("\n    ")}`);
       await page.screenshot({path: path.join(folder, `${name.replace(/\W+/g, "-")}.png`)}).catch(() => {});
-      ++failed;
     }
+    results.push({name, wrong, seconds: (Date.now() - begin) / 1000});
     await context.close();
   }
   await browser.close();
-  return {passed, failed};
+  return results;
+}
+
+/// As GoogleTest writes them, where GoogleTest would, so that tools/test counts both alike.
+export function write_results(results) {
+  const place = /^xml:(.*\/)$/.exec(process.env.GTEST_OUTPUT ?? "");
+  if (!place) return;
+  const quoted = (text) => `"${text.replace(/[^\x20-\x7e\u00a0-\ud7ff]/g, " ").replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)}"`;
+  const failed = results.filter(({wrong}) => wrong !== undefined).length;
+  const cases = results.map(({name, wrong, seconds}) => `<testcase classname="web" name=${quoted(name)} time="${seconds}">${wrong === undefined ? "" : `<failure message=${quoted(wrong)}/>`}</testcase>\n`);
+  fs.writeFileSync(`${place[1]}web_browser.xml`, `<?xml version="1.0" encoding="UTF-8"?>
+<testsuites tests="${results.length}" failures="${failed}" disabled="0" errors="0" name="web_browser">
+<testsuite name="web_browser" tests="${results.length}" failures="${failed}">
+${cases.join("")}</testsuite>
+</testsuites>
+`);
 }
 
 export const prompt = (page) => page.locator('[data-field="prompt"] textarea');
