@@ -19,6 +19,7 @@ calotype_library(utf8proc libutf8proc-dev libutf8proc)
 calotype_library(highway libhwy-dev libhwy)
 calotype_library(curl libcurl4-openssl-dev libcurl)
 calotype_library(openssl libssl-dev libcrypto)
+calotype_library(pq libpq-dev libpq)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 # Debian's CMake files for POCO ask for PostgreSQL's headers, which POCO's own headers do not include.
