@@ -28,7 +28,7 @@ def openai_url_and_format():
 
 @check
 def openai_stream_has_partial_images():
-    events = list(client.images.generate(model="black-forest-labs/flux-dev", prompt="a slow red fox", n=4, size="1024x1024", stream=True, partial_images=2))  # fast models have no time for parts of less
+    events = list(client.images.generate(model="black-forest-labs/flux-dev", prompt="a slow red fox", size="256x256", stream=True, partial_images=2))  # four steps of [schnell] may be over before the first part
     kinds = [event.type for event in events]
     assert kinds[-1] == "image_generation.completed" and "image_generation.partial_image" in kinds, kinds
     assert all(is_picture(base64.b64decode(event.b64_json)) for event in events)
@@ -46,8 +46,19 @@ def openai_models():
 def openai_errors():
     assert raises(openai.APIStatusError, client.images.generate, model="gpt-image-1", prompt="x", size="1x1").param == "size"
     assert raises(openai.NotFoundError, client.images.generate, model="me/nothing", prompt="x").status_code == 404
-    error = raises(openai.BadRequestError, client.images.edit, model="gpt-image-1", image=io.BytesIO(b"x"), prompt="x")
-    assert "not supported" in error.message, error.message
+    masked = raises(openai.BadRequestError, client.images.edit, model="gpt-image-1", image=io.BytesIO(b"x"), mask=io.BytesIO(b"x"), prompt="x")
+    assert "not supported" in masked.message, masked.message
+    broken = raises(openai.APIStatusError, client.images.edit, model="gpt-image-1", image=io.BytesIO(b"x"), prompt="x")
+    assert "image" in broken.message, broken.message
+
+
+@check
+def openai_edits_a_picture():
+    first = client.images.generate(model="black-forest-labs/flux-dev", prompt="a red fox", size="256x128", response_format="b64_json")
+    picture = base64.b64decode(first.data[0].b64_json)
+    edited = client.images.edit(model="black-forest-labs/flux-dev", image=("fox.png", picture), prompt="a blue fox", response_format="b64_json")
+    changed = base64.b64decode(edited.data[0].b64_json)
+    assert is_picture(changed) and changed != picture
 
 
 @check
