@@ -29,6 +29,16 @@ constexpr Endpoint kEndpoints[] = {
 };
 
 constexpr const char* kFinetuned[] = {"/flux-pro-finetuned", "/flux-pro-1.1-ultra-finetuned", "/flux-dev-finetuned"};
+// Those that start from a picture, fine-tuned or not.
+constexpr const char* kFromPictures[] = {"/flux-pro-1.0-fill",
+                                         "/flux-pro-1.0-canny",
+                                         "/flux-pro-1.0-depth",
+                                         "/flux-pro-1.0-fill-finetuned",
+                                         "/flux-pro-1.0-canny-finetuned",
+                                         "/flux-pro-1.0-depth-finetuned",
+                                         "/flux-pro-1.0-expand",
+                                         "/flux-kontext-pro",
+                                         "/flux-kontext-max"};
 const char* const kFinetunePrefix = "finetune-";
 
 /// Their ids are UUIDs.
@@ -41,6 +51,14 @@ std::string uuid() {
   const std::string hex = hub::hex(b);
   return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
                      hex.substr(20));
+}
+
+/// "" when it is absent.
+std::string optional_word(const Json& body, const std::string& name) {
+  const auto found = body.find(name);
+  if (found == body.end() || found->is_null()) return "";
+  if (!found->is_string()) throw invalid_field(name, "Must be a string.", "invalid_type");
+  return found->get<std::string>();
 }
 
 /// Their names of fields → ours; the rest has the same name or no meaning here.
@@ -63,25 +81,41 @@ Json input_of(const Json& body, const worker::ServedModel& schema) {
   return input;
 }
 
-void refuse_webhooks(const Json& body) {
-  const auto url = body.find("webhook_url");
-  if (url != body.end() && !url->is_null()) throw invalid_field("webhook_url", "Not supported here; ask get_result.");
+std::optional<store::Webhook> bfl_webhook(Site& site, const Json& body) {
+  const std::string url = optional_word(body, "webhook_url"), secret = optional_word(body, "webhook_secret");
+  if (url.empty()) return std::nullopt;
+  check_webhook_url(site, url, "webhook_url");
+  return store::Webhook{.url = url, .events = {"completed"}, .dialect = std::string(kBflWebhook), .secret = secret};
 }
 
 Response accepted(const Request& request, const Job& job) {
-  return json_response(
-      {{"id", job.id}, {"polling_url", fmt::format("{}/v1/get_result?id={}", request.base_url, job.id)}});
+  Json answer = {{"id", job.id}, {"polling_url", fmt::format("{}/v1/get_result?id={}", request.base_url, job.id)}};
+  if (job.webhook) answer.update({{"status", "Pending"}, {"webhook_url", job.webhook->url}});
+  return json_response(answer);
+}
+
+Response draw(Site& site, const Request& request, Target target, const Json& body) {
+  const Json input = input_of(body, *target.schema);
+  return accepted(
+      request,
+      submit(
+          site, request,
+          {.target = std::move(target), .body = {{"input", input}}, .id = uuid(), .webhook = bfl_webhook(site, body)}));
 }
 
 Response create(Site& site, Request& request, const char* model) {
   const Json body = request.read_json_object();
-  refuse_webhooks(body);
   const auto names = owner_and_name(model);
   auto target = find_target(site, names->first, names->second);
   if (!target) throw not_found(fmt::format("{} is not served here.", model));
-  const Json input = input_of(body, *target->schema);
-  return accepted(request,
-                  submit(site, request, {.target = std::move(*target), .body = {{"input", input}}, .id = uuid()}));
+  return draw(site, request, std::move(*target), body);
+}
+
+Response refuse_pictures(Site&, Request& request) {
+  request.read_json_object();
+  throw Problem(422, "Not supported",
+                fmt::format("{} starts from a picture, which this server cannot do yet; {} draws from text.",
+                            request.path.substr(request.path.rfind('/') + 1), kEndpoints[0].path + 1));
 }
 
 const char* status_word(const Job& job) {
@@ -115,17 +149,7 @@ Response get_result(Site& site, Request& request) {
   if (!job)
     return json_response(
         {{"id", *id}, {"status", "Task not found"}, {"result", nullptr}, {"progress", nullptr}, {"details", nullptr}});
-  const Json progress = job->progress.total > 0
-                            ? Json(static_cast<double>(job->progress.done) / static_cast<double>(job->progress.total))
-                            : Json();
-  Json details;
-  if (job->status == JobStatus::failed) details = {{"error", job->error.value_or("failed")}};
-  if (job->status == JobStatus::canceled) details = {{"error", "canceled"}};
-  return json_response({{"id", *id},
-                        {"status", status_word(*job)},
-                        {"result", result_of(site, *job, request.base_url)},
-                        {"progress", progress},
-                        {"details", details}});
+  return json_response(bfl_result(site, *job, request.base_url));
 }
 
 // ---- fine-tunes: trainings into models of their own, named after the fine-tune
@@ -140,17 +164,13 @@ int whole(const Json& body, const std::string& name, int low, int high, int othe
 
 std::string word(const Json& body, const std::string& name, const std::string& otherwise) {
   const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) {
-    if (otherwise.empty()) throw invalid_field(name, name + " is required", "required");
-    return otherwise;
-  }
-  if (!found->is_string()) throw invalid_field(name, "Must be a string.", "invalid_type");
-  return found->get<std::string>();
+  if ((found == body.end() || found->is_null()) && otherwise.empty())
+    throw invalid_field(name, name + " is required", "required");
+  return found == body.end() || found->is_null() ? otherwise : optional_word(body, name);
 }
 
 Response finetune(Site& site, Request& request) {
   const Json body = request.read_json_object();
-  refuse_webhooks(body);
   const std::string id = uuid();
   store::Model model{.owner = site.store.settings->username(), .name = kFinetunePrefix + id};
   model.description = word(body, "finetune_comment", "");
@@ -163,18 +183,9 @@ Response finetune(Site& site, Request& request) {
     input["learning_rate"] = body["learning_rate"];
   auto target = find_target(site, "ostris", "flux-dev-lora-trainer");
   base::check(target.has_value(), base::ErrorKind::internal, "the trainer is missing from the catalogue");
-  site.store.models->create(model);
-  try {
-    submit(site, request,
-           {.target = std::move(*target),
-            .body = {{"input", input}},
-            .kind = JobKind::training,
-            .id = id,
-            .destination = model.owner + "/" + model.name});
-  } catch (...) {
-    site.store.models->remove(model.owner, model.name);
-    throw;
-  }
+  submit_with_model(
+      site, request, model,
+      {.target = std::move(*target), .body = {{"input", input}}, .id = id, .webhook = bfl_webhook(site, body)});
   return json_response({{"finetune_id", id}});
 }
 
@@ -218,17 +229,28 @@ Response delete_finetune(Site& site, Request& request) {
 
 Response run_finetuned(Site& site, Request& request) {
   const Json body = request.read_json_object();
-  refuse_webhooks(body);
   const Job training = finetune_of(site, word(body, "finetune_id", ""));
   const auto names = owner_and_name(training.destination);
   auto target = find_target(site, names->first, names->second);
   if (!target) throw Problem(422, "Not ready", "This fine-tune is not finished.");
-  const Json input = input_of(body, *target->schema);
-  return accepted(request,
-                  submit(site, request, {.target = std::move(*target), .body = {{"input", input}}, .id = uuid()}));
+  return draw(site, request, std::move(*target), body);
 }
 
 }  // namespace
+
+Json bfl_result(Site& site, const Job& job, const std::string& base_url) {
+  const Json progress = job.progress.total > 0
+                            ? Json(static_cast<double>(job.progress.done) / static_cast<double>(job.progress.total))
+                            : Json();
+  Json details;
+  if (job.status == JobStatus::failed) details = {{"error", job.error.value_or("failed")}};
+  if (job.status == JobStatus::canceled) details = {{"error", "canceled"}};
+  return {{"id", job.id},
+          {"status", status_word(job)},
+          {"result", result_of(site, job, base_url)},
+          {"progress", progress},
+          {"details", details}};
+}
 
 std::vector<Route> bfl_routes(Site& site) {
   const auto with = [&site](Response (*function)(Site&, Request&)) {
@@ -245,6 +267,8 @@ std::vector<Route> bfl_routes(Site& site) {
     routes.push_back({"POST", endpoint.path,
                       [&site, model = endpoint.model](Request& request) { return create(site, request, model); },
                       Access::token, Cost::create, Dialect::bfl});
+  for (const char* path : kFromPictures)
+    routes.push_back({"POST", path, with(refuse_pictures), Access::token, Cost::read, Dialect::bfl});
   for (const char* path : kFinetuned)
     routes.push_back({"POST", path, with(run_finetuned), Access::token, Cost::create, Dialect::bfl});
   return routes;

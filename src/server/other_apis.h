@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/router.h"
@@ -17,8 +18,11 @@ std::vector<Route> openai_routes(Site& site);
 
 /// flux-dev, flux-pro…, get_result, finetune… under /v1. Reference: docs.bfl.ai.
 std::vector<Route> bfl_routes(Site& site);
+/// Webhook::dialect of jobs whose receivers expect what get_result answers.
+constexpr std::string_view kBflWebhook = "bfl";
+Json bfl_result(Site& site, const store::Job& job, const std::string& base_url);
 
-/// PUT predictions/{id}, health-check. Reference: cog, docs/http.md.
+/// PUT predictions/{id}, trainings, health-check. Reference: cog, docs/http.md.
 std::vector<Route> cog_routes(Site& site);
 /// POST predictions without a version: Cog's way to ask the one model that a server has.
 Response cog_predict(Site& site, Request& request, const Json& body, const std::string& id = "");

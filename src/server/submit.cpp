@@ -33,20 +33,6 @@ std::string string_field(const Json& body, const std::string& name) {
   return found->get<std::string>();
 }
 
-void check_webhook_url(const Site& site, const std::string& url, const std::string& field) {
-  try {
-    const hub::Url parsed = hub::Url::parse(url);
-    const auto address = hub::IpAddress::parse(parsed.host);
-    const auto refused =
-        address ? hub::refusal(*address, {.allow_private = site.options.private_targets}) : std::nullopt;
-    if (refused)
-      throw invalid_field(field,
-                          fmt::format("Leads to {}; start the server with --private-targets to allow that.", *refused));
-  } catch (const base::Error& error) {
-    throw invalid_field(field, error.what(), "format");
-  }
-}
-
 std::vector<std::string> webhook_events(const Json& body) {
   const auto filter = body.find("webhook_events_filter");
   if (filter == body.end() || filter->is_null()) return {"output", "completed"};
@@ -114,13 +100,27 @@ worker::CheckedInput checked_input(const Target& target, const Json& body) {
 
 }  // namespace
 
+void check_webhook_url(const Site& site, const std::string& url, const std::string& field) {
+  try {
+    const hub::Url parsed = hub::Url::parse(url);
+    const auto address = hub::IpAddress::parse(parsed.host);
+    const auto refused =
+        address ? hub::refusal(*address, {.allow_private = site.options.private_targets}) : std::nullopt;
+    if (refused)
+      throw invalid_field(field,
+                          fmt::format("Leads to {}; start the server with --private-targets to allow that.", *refused));
+  } catch (const base::Error& error) {
+    throw invalid_field(field, error.what(), "format");
+  }
+}
+
 Job submit(Site& site, const Request& request, const Submission& submission) {
   store::NewJob job;
   job.id = submission.id;
   job.kind = submission.kind;
   job.model = submission.target.full_name();
   job.version = submission.target.version;
-  job.webhook = webhook_of(site, submission.body);
+  job.webhook = submission.webhook ? submission.webhook : webhook_of(site, submission.body);
   worker::CheckedInput checked = checked_input(submission.target, submission.body);
   if (const auto limit = cancel_after(request)) job.deadline = store::now() + limit->count() * store::kSecond;
   site.store.files->check_room();
@@ -134,6 +134,19 @@ Job submit(Site& site, const Request& request, const Submission& submission) {
   job.data_uris = submission.data_uris;
   job.token_id = request.token_id;
   return site.store.jobs->create(job);
+}
+
+Job submit_with_model(Site& site, const Request& request, const store::Model& model, Submission submission) {
+  const bool made = !site.store.models->find(model.owner, model.name);
+  if (made) site.store.models->create(model);
+  submission.kind = JobKind::training;
+  submission.destination = model.owner + "/" + model.name;
+  try {
+    return submit(site, request, submission);
+  } catch (...) {
+    if (made) site.store.models->remove(model.owner, model.name);
+    throw;
+  }
 }
 
 std::optional<std::chrono::seconds> preferred_wait(const Request& request) {

@@ -22,11 +22,18 @@ struct Submission {
   store::JobKind kind = store::JobKind::prediction;
   std::string id, deployment, destination;
   bool data_uris = false;
-  int pictures = 0;  ///< more than the input's num_outputs may ask for, 0 = as the input says
+  int pictures = 0;                            ///< more than the input's num_outputs may ask for, 0 = as the input says
+  std::optional<store::Webhook> webhook = {};  ///< instead of the body's; its URL is checked by who fills this in
 };
+
+/// Problem 422 for what is no URL or leads into the local network where that is not allowed; `field` names it.
+void check_webhook_url(const Site& site, const std::string& url, const std::string& field);
 
 /// Problems: 422 naming the fields that are wrong; Errors: disk_full, conflict (another job has this id).
 store::Job submit(Site& site, const Request& request, const Submission& submission);
+
+/// A training into a model that is made for it, unless it is there; it goes when the training is refused.
+store::Job submit_with_model(Site& site, const Request& request, const store::Model& model, Submission submission);
 
 /// Seconds of "Prefer: wait" (60) or "wait=N" (1 to 60); nothing without it. Problem 400 for another N.
 std::optional<std::chrono::seconds> preferred_wait(const Request& request);

@@ -6,6 +6,7 @@
 
 #include "hub/http_client.h"
 #include "hub/signature.h"
+#include "server/other_apis.h"
 #include "server/replicate_objects.h"
 
 namespace calotype::server {
@@ -26,6 +27,31 @@ int attempts_of(const std::string& event) {
 store::Time pause_after(int attempts) { return (store::kSecond / 5) << std::min(attempts, 12); }
 
 bool worth_another_try(int status) { return status == 408 || status == 429 || status >= 500; }
+
+// replicate.com/docs/topics/webhooks/verify-webhook: as Standard Webhooks signs.
+hub::HttpRequest replicate_request(Site& site, const store::Job& job, const Delivery& delivery) {
+  Json body = job_json(site, job, site.options.base_url, FileForm::url);
+  if (delivery.event == "start")
+    body.update({{"status", "processing"}, {"output", nullptr}, {"completed_at", nullptr}});
+  hub::HttpRequest request;
+  request.body = dump(body);
+  const int64_t seconds = store::now() / store::kSecond;
+  request.headers = {{"webhook-id", delivery.message_id},
+                     {"webhook-timestamp", std::to_string(seconds)},
+                     {"webhook-signature", hub::webhook_signature(site.store.settings->webhook_secret(),
+                                                                  delivery.message_id, seconds, request.body)}};
+  return request;
+}
+
+// github.com/black-forest-labs/skills: the digest of the body with the secret that came with the request.
+hub::HttpRequest bfl_request(Site& site, const store::Job& job) {
+  hub::HttpRequest request;
+  request.body = dump(bfl_result(site, job, site.options.base_url));
+  const std::string secret = site.store.jobs->webhook_secret(job.id);
+  if (!secret.empty())
+    request.headers = {{"X-BFL-Signature", "sha256=" + hub::hex(hub::hmac_sha256(secret, request.body))}};
+  return request;
+}
 
 }  // namespace
 
@@ -88,22 +114,15 @@ void WebhookSender::work() {
 void WebhookSender::deliver(const Delivery& delivery) {
   const auto job = site_.store.jobs->find(delivery.job);
   if (!job) return site_.store.webhooks->give_up(delivery, 0, "the job is gone");
-  Json body = job_json(site_, *job, site_.options.base_url, FileForm::url);
-  if (delivery.event == "start")
-    body.update({{"status", "processing"}, {"output", nullptr}, {"completed_at", nullptr}});
-  hub::HttpRequest request{.method = "POST",
-                           .url = delivery.url,
-                           .body = dump(body),
-                           .timeout = kAnswerTime,
-                           .max_bytes = 1 << 20,
-                           .guard = &guard_};
-  const int64_t seconds = store::now() / store::kSecond;
-  request.headers = {{"Content-Type", "application/json"},
-                     {"User-Agent", "Calotype-Webhook"},
-                     {"webhook-id", delivery.message_id},
-                     {"webhook-timestamp", std::to_string(seconds)},
-                     {"webhook-signature", hub::webhook_signature(site_.store.settings->webhook_secret(),
-                                                                  delivery.message_id, seconds, request.body)}};
+  const bool bfl = job->webhook && job->webhook->dialect == kBflWebhook;
+  hub::HttpRequest request = bfl ? bfl_request(site_, *job) : replicate_request(site_, *job, delivery);
+  request.method = "POST";
+  request.url = delivery.url;
+  request.timeout = kAnswerTime;
+  request.max_bytes = 1 << 20;
+  request.guard = &guard_;
+  request.headers.emplace_back("Content-Type", "application/json");
+  request.headers.emplace_back("User-Agent", "Calotype-Webhook");
   int status = 0;
   try {
     status = hub::send(request).status;

@@ -19,6 +19,7 @@ class ConnectionPool {
   /// Opens one when none is idle. Errors: not_found when the database cannot be opened, internal after `patience`.
   Poco::Data::Session take(std::chrono::seconds patience);
   void give_back(Poco::Data::Session session);
+  const std::string& connection() const { return connection_; }
 
  private:
   Poco::Data::Session open() const;

@@ -76,6 +76,8 @@ std::shared_ptr<Database> Database::open(const std::string& url) {
   return database;
 }
 
+std::string Database::libpq_words() const { return pool_->connection(); }
+
 Connection Database::session() { return {pool_, pool_->take(kPatience)}; }
 
 void Database::attempt(const std::function<void(Session&)>& work, Durability durability) {
@@ -118,7 +120,6 @@ void Database::transaction(const std::function<void(Session&)>& work, Durability
 }
 
 int64_t Database::data_version(Session& session) {
-  if (postgres_) return ++asked_;
   return rows(session, "PRAGMA data_version").at(0).integer("data_version");
 }
 

@@ -13,7 +13,6 @@
 
 #include <Poco/Data/Session.h>
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -52,6 +51,8 @@ class Database {
   Database& operator=(const Database&) = delete;
 
   bool postgres() const { return postgres_; }
+  /// PostgreSQL: what libpq wants to know for a connection of one's own.
+  std::string libpq_words() const;
 
   /// Waits while all connections are in use.
   Connection session();
@@ -60,8 +61,8 @@ class Database {
   /// other effects. Its exceptions undo everything and pass through. A disk without space is an Error disk_full.
   void transaction(const std::function<void(Poco::Data::Session&)>& work, Durability durability = Durability::full);
 
-  /// A number that differs after any process committed something (SQLite; on PostgreSQL it always differs). Costs 10
-  /// µs. `session` must be the same in all calls.
+  /// SQLite: a number that differs after any process committed something. Costs 10 µs. `session` must be the same in
+  /// all calls.
   int64_t data_version(Poco::Data::Session& session);
 
  private:
@@ -71,7 +72,6 @@ class Database {
   bool postgres_;
   std::shared_ptr<ConnectionPool> pool_;
   std::mutex writer_;  // SQLite: threads of one process queue here instead of polling the file lock
-  std::atomic<int64_t> asked_ = 0;
 };
 
 }  // namespace calotype::store

@@ -31,6 +31,8 @@ bool is_terminal(JobStatus status);
 struct Webhook {
   std::string url;
   std::vector<std::string> events;  ///< of start, output, logs, completed; taken literally, empty means none
+  std::string dialect = {};         ///< whose receivers expect it, "" = Replicate's; the server's own word
+  std::string secret = {};          ///< of a new job: the caller's own key of signatures; kept apart from what is read
 };
 
 struct JobProgress {

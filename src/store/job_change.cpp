@@ -1,5 +1,6 @@
 #include "store/job_change.h"
 
+#include "store/notifications.h"
 #include "store/webhook_outbox.h"
 
 namespace calotype::store {
@@ -10,7 +11,9 @@ constexpr int64_t kLogHead = 200'000, kLogTail = 600'000;
 
 std::optional<Webhook> read_webhook(const Row& row) {
   if (row.text("webhook_url").empty()) return {};
-  return Webhook{.url = row.text("webhook_url"), .events = row.json("webhook_events").get<std::vector<std::string>>()};
+  return Webhook{.url = row.text("webhook_url"),
+                 .events = row.json("webhook_events").get<std::vector<std::string>>(),
+                 .dialect = row.text("webhook_dialect")};
 }
 
 JobProgress read_progress(const Json& json) {
@@ -38,7 +41,8 @@ std::string left_out(std::string_view bytes) {
 }  // namespace
 
 const std::string kJobColumns =
-    "id, kind, model, version, input, source, deployment, destination, webhook_url, webhook_events, data_uris, "
+    "id, kind, model, version, input, source, deployment, destination, webhook_url, webhook_events, "
+    "webhook_dialect, data_uris, "
     "deadline, "
     "token_id, status, output, metrics, error, progress, preview_file, stream_token, created_at, started_at, "
     "completed_at, "
@@ -216,6 +220,7 @@ void JobChange::requeue() {
   set("preview_file", "");
   forget_events({"progress", "preview", "output"});
   event("status", "starting");
+  notify(session_, kQueueChannel, job_.id);
 }
 
 void JobChange::save() {
@@ -230,6 +235,7 @@ void JobChange::save() {
   }
   values.emplace_back(job_.id);
   execute(session_, fmt::format("UPDATE jobs SET {} WHERE id = ?", text), values);
+  notify(session_, kJobChannel, job_.id);
 }
 
 }  // namespace calotype::store

@@ -1,6 +1,5 @@
 // What workers do with jobs: JobStore's second half.
 #include <algorithm>
-#include <thread>
 
 #include "base/error.h"
 #include "store/job_change.h"
@@ -12,7 +11,6 @@ using base::ErrorKind;
 namespace {
 
 constexpr std::string_view kWaiting = "status = 'starting' AND worker = ''";
-constexpr std::chrono::milliseconds kLookEvery(50);
 
 /// Changes when something is queued or taken; read from the index alone.
 std::string queue_state(Session& session) {
@@ -100,7 +98,7 @@ std::optional<Claim> JobStore::claim(const std::string& worker, const ClaimFilte
   // A claim that the loss of power undoes puts the job back into the queue; its worker's writes are conflicts then.
   database_->transaction([&](Session& session) { claim = take(session, clean_text(worker), filter); },
                          Durability::relaxed);
-  if (claim) waiter_->poke();
+  if (claim) waiter_->poke(claim->job.id);
   return claim;
 }
 
@@ -134,13 +132,14 @@ bool JobStore::wait_for_work(std::chrono::milliseconds timeout) {
     seen = seen_queue_;
   }
   for (;;) {
+    const int64_t news = waiter_->queue_news();
     {
       Connection session = database_->session();
       if (queue_state(session) != seen) return true;
     }
     const auto left = end - std::chrono::steady_clock::now();
     if (left <= left.zero()) return false;
-    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(left, kLookEvery));
+    waiter_->wait_for_queue(news, left);
   }
 }
 
@@ -158,7 +157,7 @@ void JobStore::change(const Claim& claim, Durability durability, const std::func
         job.save();
       },
       durability);
-  waiter_->poke();
+  waiter_->poke(claim.job.id);
 }
 
 void JobStore::start(const Claim& claim) {
@@ -213,7 +212,7 @@ HeartbeatAnswer JobStore::heartbeat(const Claim& claim) {
                 ->integer("jobs");
       },
       Durability::relaxed);
-  if (answer.canceled) waiter_->poke();
+  if (answer.canceled) waiter_->poke(claim.job.id);
   return answer;
 }
 
@@ -225,7 +224,7 @@ void JobStore::release(const Claim& claim) {
     job.requeue();
     job.save();
   });
-  waiter_->poke();
+  waiter_->poke(claim.job.id);
 }
 
 Reconciled JobStore::reconcile(Time now) {
@@ -258,8 +257,8 @@ Reconciled JobStore::reconcile(Time now) {
     total.requeued += count.requeued;
     total.failed += count.failed;
     total.canceled += count.canceled;
+    waiter_->poke(suspect.text("id"));
   }
-  if (!suspects.empty()) waiter_->poke();
   return total;
 }
 

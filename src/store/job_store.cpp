@@ -8,6 +8,7 @@
 #include "store/ids.h"
 #include "store/job_change.h"
 #include "store/job_waiter.h"
+#include "store/notifications.h"
 #include "store/page.h"
 
 namespace calotype::store {
@@ -45,7 +46,10 @@ Job to_job(const NewJob& r) {
           .data_uris = r.data_uris,
           .deadline = r.deadline,
           .token_id = clean_text(r.token_id)};
-  if (job.webhook) job.webhook->url = clean_text(job.webhook->url);
+  if (job.webhook) {
+    job.webhook->url = clean_text(job.webhook->url);
+    job.webhook->secret.clear();
+  }
   job.stream_token = hub::random_token(24);
   job.created_at = now();
   job.change = 1;
@@ -57,15 +61,16 @@ bool insert(Session& session, const Job& job) {
   return execute(
              session,
              "INSERT INTO jobs (id, kind, model, version, input, prompt, source, deployment, destination, webhook_url, "
-             "webhook_events, data_uris, deadline, token_id, status, output, metrics, error, progress, preview_file, "
+             "webhook_events, webhook_dialect, data_uris, deadline, token_id, status, output, metrics, error, "
+             "progress, preview_file, "
              "stream_token, created_at, started_at, completed_at, data_removed, attempt, losses, worker, heartbeat_at, "
-             "change, log_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'starting', 'null', '{}', NULL, "
+             "change, log_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'starting', 'null', '{}', NULL, "
              "'{}', "
              "'', ?, ?, NULL, NULL, 0, 0, 0, '', 0, ?, 0) ON CONFLICT (id) DO NOTHING",
              {job.id, std::string(name(job.kind)), job.model, job.version, dump(job.input), searchable(job.input),
               job.source, job.deployment, job.destination, webhook.url, dump(Json(webhook.events)),
-              int64_t{job.data_uris}, value_or_null(job.deadline), job.token_id, job.stream_token, job.created_at,
-              job.change}) == 1;
+              clean_text(webhook.dialect), int64_t{job.data_uris}, value_or_null(job.deadline), job.token_id,
+              job.stream_token, job.created_at, job.change}) == 1;
 }
 
 void check_same(const Job& have, const Job& asked) {
@@ -75,6 +80,8 @@ void check_same(const Job& have, const Job& asked) {
                     have.destination == asked.destination && have.token_id == asked.token_id && url(have) == url(asked);
   base::check(same, ErrorKind::conflict, "id: there is another job with the id {}; choose a new one", asked.id);
 }
+
+std::string webhook_context(const std::string& id) { return "job/" + id + "/webhook"; }
 
 void count_run(Session& session, const std::string& model) {
   const size_t slash = model.find('/');
@@ -118,13 +125,17 @@ Job JobStore::create(const NewJob& request) {
       for (const auto& [field, secret] : request.secrets)
         execute(session, "INSERT INTO job_secrets (job, name, sealed) VALUES (?, ?, ?)",
                 {job.id, clean_text(field), secrets_.seal(secret, "job/" + job.id + "/" + clean_text(field))});
+      if (request.webhook && !request.webhook->secret.empty())
+        execute(session, "UPDATE jobs SET webhook_secret = ? WHERE id = ?",
+                {secrets_.seal(request.webhook->secret, webhook_context(job.id)), job.id});
       count_run(session, job.model);
+      notify(session, kQueueChannel, job.id);
     } else {
       result = read_whole(session, *lock_job(session, job.id));
       check_same(result, job);
     }
   });
-  waiter_->poke();
+  waiter_->poke(result.id);
   return result;
 }
 
@@ -185,7 +196,7 @@ Job JobStore::cancel(const std::string& id) {
     }
     result = read_whole(session, *lock_job(session, clean_text(id)));
   });
-  waiter_->poke();
+  waiter_->poke(result.id);
   return result;
 }
 
@@ -202,6 +213,13 @@ std::vector<JobEvent> JobStore::events(const std::string& id, int64_t after_seq)
 
 bool JobStore::wait_for_change(const std::string& id, int64_t after_change, std::chrono::milliseconds timeout) {
   return waiter_->wait(clean_text(id), after_change, timeout);
+}
+
+std::string JobStore::webhook_secret(const std::string& id) {
+  Connection session = database_->session();
+  const auto row = first_row(session, "SELECT webhook_secret FROM jobs WHERE id = ?", {clean_text(id)});
+  const std::string sealed = row ? row->text("webhook_secret") : "";
+  return sealed.empty() ? "" : secrets_.unseal(sealed, webhook_context(id));
 }
 
 std::vector<JobCount> JobStore::counts() {
@@ -230,6 +248,7 @@ int64_t JobStore::forget(JobKind kind, Time completed_before) {
       execute(session, "DELETE FROM job_events WHERE job = ?", {row.text("id")});
       execute(session,
               "UPDATE jobs SET input = '{}', output = 'null', prompt = '', progress = '{}', log_bytes = 0, "
+              "webhook_secret = '', "
               "data_removed = 1, "
               "change = change + 1 WHERE id = ?",
               {row.text("id")});

@@ -62,6 +62,8 @@ class JobStore {
   /// time is over; true when it is above. Any number of threads may wait: one thread of this object asks the database
   /// for all.
   bool wait_for_change(const std::string& id, int64_t after_change, std::chrono::milliseconds timeout);
+  /// What the job's caller gave as Webhook::secret, "" = nothing.
+  std::string webhook_secret(const std::string& id);
   /// For metrics: how many jobs there are of each kind and status.
   std::vector<JobCount> counts();
 

@@ -65,7 +65,12 @@ const Step kFilesAndPeople = {
          job TEXT NOT NULL, started_at BIGINT NOT NULL, heartbeat_at BIGINT NOT NULL))",
 };
 
-const std::vector<std::vector<Step>> kVersions = {{kJobs, kModels, kFilesAndPeople}};
+const Step kDialectsOfWebhooks = {
+    "ALTER TABLE jobs ADD COLUMN webhook_dialect TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE jobs ADD COLUMN webhook_secret TEXT NOT NULL DEFAULT ''",
+};
+
+const std::vector<std::vector<Step>> kVersions = {{kJobs, kModels, kFilesAndPeople}, {kDialectsOfWebhooks}};
 
 }  // namespace
 

@@ -10,9 +10,10 @@
 namespace calotype::store {
 using base::ErrorKind;
 namespace sqlite = Poco::Data::SQLite;
-namespace {
 
 bool is_postgres(Session& session) { return session.connector().starts_with('p'); }
+
+namespace {
 
 /// PostgreSQL wants $1, $2, …
 std::string numbered(std::string_view sql) {

@@ -65,6 +65,7 @@ std::optional<Row> first_row(Session& session, std::string_view sql, const Value
 /// Returns how many rows were inserted, changed or deleted.
 int64_t execute(Session& session, std::string_view sql, const Values& values = {});
 
+bool is_postgres(Session& session);
 /// " FOR UPDATE" where rows need locks; in SQLite a write transaction is alone anyway.
 std::string_view for_update(Session& session);
 /// The same for workers that share a queue: rows that others hold are passed over.

@@ -1,6 +1,7 @@
 // Many at once: threads, processes, and processes that are killed.
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <fstream>
@@ -11,6 +12,7 @@
 #include <thread>
 
 #include "store/job_store.h"
+#include "store/sql.h"
 #include "support/stores.h"
 
 namespace calotype::store {
@@ -23,7 +25,7 @@ using test::ended_well;
 using test::error_of;
 using test::in_new_process;
 
-class ClaimTest : public test::OnEveryDatabase {
+class WithJobs : public test::OnEveryDatabase {
  protected:
   /// The store is closed again when this returns.
   void make_jobs(int count) {
@@ -32,6 +34,7 @@ class ClaimTest : public test::OnEveryDatabase {
       store.jobs->create({.id = "job-" + std::to_string(i), .model = "o/m", .version = "v", .input = {{"i", i}}});
   }
 };
+class ClaimTest : public WithJobs {};
 CALOTYPE_ON_EVERY_DATABASE(ClaimTest);
 
 void work_off(JobStore& jobs, const std::string& name, const std::function<void(const Claim&)>& done) {
@@ -69,7 +72,8 @@ TEST_P(ClaimTest, ProcessesTakeEachJobOnce) {
       std::ofstream list(folder_ / ("taken-" + std::to_string(w)));
       work_off(*store.jobs, "w" + std::to_string(w), [&](const Claim& claim) {
         list << claim.job.id << "\n";
-        std::this_thread::sleep_for(milliseconds(1));  // jobs of no length: whoever opens first has done all 500 by then
+        std::this_thread::sleep_for(
+            milliseconds(1));  // jobs of no length: whoever opens first has done all 500 by then
       });
     }));
   for (const pid_t worker : workers) EXPECT_TRUE(ended_well(worker));
@@ -224,6 +228,85 @@ TEST_P(ClaimTest, WorkersWakeForNewJobs) {
   EXPECT_TRUE(store.jobs->wait_for_work(milliseconds(20'000)));
   later.join();
   EXPECT_TRUE(store.jobs->claim("w", {}));
+}
+
+// What PostgreSQL tells; on SQLite everybody asks.
+class NotificationTest : public WithJobs {
+ protected:
+  static int64_t listeners(Store& store) {
+    Connection session = store.database->session();
+    return first_row(session,
+                     "SELECT COUNT(*) AS listeners FROM pg_stat_activity WHERE datname = current_database() AND "
+                     "query LIKE 'LISTEN calotype%'")
+        ->integer("listeners");
+  }
+  static bool come_true(const std::function<bool()>& condition) {
+    for (int i = 0; i < 200 && !condition(); ++i) std::this_thread::sleep_for(milliseconds(50));
+    return condition();
+  }
+  /// Milliseconds from a commit to the end of a wait for it, the median of several.
+  static double delay(const std::function<void()>& wait, const std::function<void()>& commit) {
+    std::vector<double> delays;
+    for (int i = 0; i < 15; ++i) {
+      steady_clock::time_point woken;
+      std::thread waiter([&] {
+        wait();
+        woken = steady_clock::now();
+      });
+      std::this_thread::sleep_for(milliseconds(60 + 7 * i));  // it waits by now, at one moment or another
+      commit();
+      const auto committed = steady_clock::now();
+      waiter.join();
+      delays.push_back(std::chrono::duration<double, std::milli>(woken - committed).count());
+    }
+    std::ranges::sort(delays);
+    return delays[delays.size() / 2];
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Databases, NotificationTest, testing::Values("postgres"),
+                         [](const auto& test) { return test.param; });
+
+// Who asks every 100 ms (for changes) or 50 ms (for work) is late by half of that; on a busy machine somebody else's
+// turn may come first, so that one good try of several is enough.
+TEST_P(NotificationTest, WaitersWakeAtOnce) {
+  make_jobs(1);
+  Store store = open(), other = open();
+  const Claim claim = *other.jobs->claim("w", {});
+  double changed = 1e9, queued = 1e9;
+  for (int i = 0; i < 5 && changed > 20; ++i)
+    changed =
+        delay([&] { store.jobs->wait_for_change("job-0", store.jobs->find("job-0")->change, milliseconds(9000)); },
+              [&] { other.jobs->log(claim, "x"); });
+  for (int i = 0; i < 5 && queued > 10; ++i) {
+    const ClaimFilter none{.models = {"no/model"}};
+    queued = delay(
+        [&] {
+          store.jobs->claim("w", none);
+          store.jobs->wait_for_work(milliseconds(9000));
+        },
+        [&] { other.jobs->create({.model = "o/m", .version = "v"}); });
+  }
+  EXPECT_LT(changed, 20);
+  EXPECT_LT(queued, 10);
+}
+
+TEST_P(NotificationTest, WaitingGoesOnWhenTheConnectionBreaks) {
+  make_jobs(2);
+  Store store = open(), other = open();
+  EXPECT_EQ(listeners(store), 0);  // nobody waits yet
+  EXPECT_FALSE(store.jobs->wait_for_change("job-0", 1, milliseconds(50)));
+  ASSERT_TRUE(come_true([&] { return listeners(store) == 1; }));
+  std::thread waiter([&] { EXPECT_TRUE(store.jobs->wait_for_change("job-0", 1, milliseconds(20'000))); });
+  std::this_thread::sleep_for(milliseconds(100));
+  {
+    Connection session = other.database->session();
+    rows(session,
+         "SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity WHERE datname = current_database() AND "
+         "query LIKE 'LISTEN calotype%'");
+  }
+  other.jobs->start(*other.jobs->claim("w", {}));
+  waiter.join();
+  EXPECT_TRUE(come_true([&] { return listeners(store) == 1; }));
 }
 
 }  // namespace

@@ -303,6 +303,26 @@ TEST_P(StoreTest, TablesOfANewerProgramAreRefused) {
   EXPECT_EQ(error_of([&] { open(); }), ErrorKind::conflict);
 }
 
+// The first tables had no dialects of webhooks.
+TEST_P(StoreTest, TablesOfAnOlderProgramAreExtended) {
+  {
+    Store store = open();
+    Connection connection = store.database->session();
+    Poco::Data::Session& session = connection;
+    for (const char* statement :
+         {"ALTER TABLE jobs DROP COLUMN webhook_dialect", "ALTER TABLE jobs DROP COLUMN webhook_secret",
+          "UPDATE schema_version SET version = 1"})
+      session << statement, Poco::Data::Keywords::now;
+  }
+  Store store = open();
+  const Webhook webhook{.url = "http://h", .events = {"completed"}, .dialect = "bfl", .secret = "hush"};
+  const Job job = store.jobs->create({.model = "o/m", .version = "v", .webhook = webhook});
+  EXPECT_EQ(store.jobs->find(job.id)->webhook->dialect, "bfl");
+  EXPECT_EQ(store.jobs->find(job.id)->webhook->secret, "");  // kept apart
+  EXPECT_EQ(store.jobs->webhook_secret(job.id), "hush");
+  EXPECT_EQ(store.jobs->webhook_secret("nobody"), "");
+}
+
 TEST_P(StoreTest, IsOpenedByManyAtOnce) {
   std::vector<std::thread> threads;
   std::atomic<int> opened = 0;
