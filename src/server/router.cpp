@@ -61,6 +61,11 @@ std::optional<std::map<std::string, std::string, std::less<>>> matches(const std
   return parameters;
 }
 
+/// Of parameters alone: it takes whatever nothing else is, and says of no path that something is there.
+bool is_nameless(const std::vector<std::string>& pattern) {
+  return std::ranges::all_of(pattern, [](const std::string& segment) { return parameter_begin(segment) == 0; });
+}
+
 }  // namespace
 
 void Router::add(Route route, const std::vector<std::string>& mounts) {
@@ -80,7 +85,7 @@ Match Router::find(std::string_view method, std::string_view path) const {
     if (!parameters) continue;
     if (entry.route.method == method || (method == "HEAD" && entry.route.method == "GET"))
       return {&entry.route, std::move(*parameters)};
-    allowed.insert(entry.route.method);
+    if (!is_nameless(entry.segments)) allowed.insert(entry.route.method);
   }
   if (allowed.empty()) throw not_found(fmt::format("Nothing lives at {}.", base::printable(path)));
   Problem problem(405, "Method not allowed",
