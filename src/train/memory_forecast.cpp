@@ -296,24 +296,55 @@ weights::LoadOptions training_load_options(const pipeline::ModelBundle& bundle, 
           .recompute = options.recompute.value_or(false)};
 }
 
-bool decide_recompute(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& options,
-                      const pipeline::RuntimeOptions& runtime) {
-  if (options.recompute) return *options.recompute;
-  const Bucket bucket = largest_bucket(data);
+namespace {
+
+/// What a step holds, from sizes alone.
+struct StepSizes {
+  uint64_t fixed = 0;   ///< weights, what is trained, its gradient and state
+  uint64_t blocks = 0;  ///< what all blocks keep for the backward pass
+  uint64_t inputs = 0;  ///< what they keep when they are computed again
+  uint64_t block = 0;   ///< what one block keeps
+};
+
+StepSizes step_sizes(const pipeline::ModelBundle& bundle, const TrainOptions& options,
+                     const pipeline::RuntimeOptions& runtime, Bucket bucket, const pipeline::MemoryPlan& plan) {
   const flux::TransformerConfig c = bundle.transformer();
   const auto factor = vae::autoencoder_config(bundle.part(Component::vae)).factor();
   const int64_t tokens = t5_tokens(bundle, options) + bucket.width * bucket.height / (4 * factor * factor);
   // What one block keeps for the backward pass, in numbers of the model's width per token: inputs, normed inputs, q, k
   // and v before and after rotation, attention, MLP before and after its activation, f32 copies for the adapters.
-  constexpr int64_t kKept = 32;
-  const auto kept =
-      static_cast<uint64_t>(kKept * options.batch * tokens * c.width * (c.double_blocks + c.single_blocks)) *
-      c10::elementSize(compute_type(bundle, runtime));
-  const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, bucket);
+  constexpr uint64_t kKept = 32;
+  const auto blocks = static_cast<uint64_t>(c.double_blocks + c.single_blocks);
+  const uint64_t inputs =
+      static_cast<uint64_t>(options.batch * tokens * c.width) * c10::elementSize(compute_type(bundle, runtime));
   const auto state =
       static_cast<uint64_t>(static_cast<double>(trained_numbers(bundle, options)) * (8 + state_bytes(options)));
   const uint64_t weights = options.mode == Mode::full ? 0 : plan.stages.at(1).total();
-  return weights + state + kept > plan.available / 10 * 9;
+  return {.fixed = weights + state,
+          .blocks = kKept * inputs * blocks,
+          .inputs = inputs * blocks,
+          .block = kKept * inputs};
+}
+
+}  // namespace
+
+bool decide_recompute(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& options,
+                      const pipeline::RuntimeOptions& runtime) {
+  if (options.recompute) return *options.recompute;
+  const Bucket bucket = largest_bucket(data);
+  const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, bucket);
+  const StepSizes step = step_sizes(bundle, options, runtime, bucket, plan);
+  return step.fixed + step.blocks > plan.available / 10 * 9;
+}
+
+uint64_t rough_memory(const pipeline::ModelBundle& bundle, const TrainOptions& options,
+                      const pipeline::RuntimeOptions& runtime, Bucket largest) {
+  const pipeline::MemoryPlan plan = generation_plan(bundle, options, runtime, largest);
+  const StepSizes step = step_sizes(bundle, options, runtime, largest, plan);
+  const bool recompute = options.recompute.value_or(step.fixed + step.blocks > plan.available / 10 * 9);
+  // Beside what blocks keep, the one at work has its gradients.
+  const uint64_t training = step.fixed + (recompute ? step.inputs + step.block : step.blocks) + step.block;
+  return std::max(training, plan.stages.at(0).total());
 }
 
 Forecast forecast(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& given,

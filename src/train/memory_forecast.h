@@ -42,6 +42,12 @@ Forecast forecast(const pipeline::ModelBundle& bundle, const TrainData& data, co
 bool decide_recompute(const pipeline::ModelBundle& bundle, const TrainData& data, const TrainOptions& options,
                       const pipeline::RuntimeOptions& runtime);
 
+/// The peak from sizes alone, at once and without computing anything: within a third of what forecast() finds. The
+/// size of the largest pictures stands for the data. Asks the device for its free memory unless options.recompute is
+/// there.
+uint64_t rough_memory(const pipeline::ModelBundle& bundle, const TrainOptions& options,
+                      const pipeline::RuntimeOptions& runtime, Bucket largest);
+
 /// By pixels.
 Bucket largest_bucket(const TrainData& data);
 
