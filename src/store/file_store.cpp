@@ -225,6 +225,18 @@ Page<StoredFile> FileStore::list(FilePurpose purpose, const PageQuery& query) {
   return page;
 }
 
+std::vector<StoredFile> FileStore::of_job(const std::string& job, FilePurpose purpose) {
+  Connection session = database_->session();
+  Conditions conditions = valid_now();
+  conditions.add("job = ? AND job <> '' AND purpose = ?", {clean_text(job), std::string(name(purpose))});
+  std::vector<StoredFile> files;
+  for (const Row& row :
+       rows(session, fmt::format("SELECT {} FROM files{} ORDER BY created_at, id", kColumns, conditions.where()),
+            conditions.values()))
+    files.push_back(read(row));
+  return files;
+}
+
 StoredFile FileStore::known(const std::string& id) {
   auto file = find(id);
   base::check(file.has_value(), ErrorKind::not_found, "there is no file {}", base::printable(id));

@@ -82,6 +82,9 @@ class FileStore {
   /// Newest first.
   Page<StoredFile> list(FilePurpose purpose, const PageQuery& query = {});
 
+  /// Of one job, the oldest first.
+  std::vector<StoredFile> of_job(const std::string& job, FilePurpose purpose);
+
   /// The bytes from `offset` on. Error not_found; bad_input for an offset beyond the end.
   std::unique_ptr<std::istream> open(const std::string& id, uint64_t offset = 0);
   /// A local file with these bytes, to be read only; S3 objects are downloaded into the cache first. It may go away

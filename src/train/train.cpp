@@ -139,9 +139,9 @@ void check_output_is_not_model(const pipeline::ModelPaths& paths, const pipeline
                 output.string());
 }
 
-/// OUTPUT.tar with the members that hosted trainers give theirs (replicate/flux-fine-tuner train.py).
+/// OUTPUT.tar with the members that hosted trainers give theirs.
 void write_package(const TrainOptions& options, const TrainData& data) {
-  const std::string top = "output/flux_train_replicate/";
+  const std::string top(kPackageFolder);
   const nlohmann::json config = nlohmann::json::parse(settings_text(options));
   std::string yaml;
   for (const auto& [key, value] : config.items()) yaml += fmt::format("{}: {}\n", key, value.dump());

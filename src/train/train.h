@@ -7,12 +7,18 @@
 // One run at a time in a process, and one process per work folder.
 #pragma once
 
+#include <string_view>
+
 #include "pipeline/model_bundle.h"
 #include "train/dataset.h"
 #include "train/flow_task.h"
 #include "train/train_loop.h"
 
 namespace calotype::train {
+
+/// Where an adapter lies in OUTPUT.tar, and its captions beside it, as hosted trainers lay theirs out
+/// (replicate/flux-fine-tuner train.py).
+inline constexpr std::string_view kPackageFolder = "output/flux_train_replicate/";
 
 /// The data set of a run as the options want it, with nothing but pictures and captions looked at.
 Dataset training_dataset(const TrainOptions& options, int64_t vae_factor, const TrainHooks& hooks);

@@ -218,7 +218,13 @@ void TrainLoop::show_previews() {
   if (options_.sample_prompts.empty()) return;
   std::optional<Average::Swap> swapped;
   if (average_) swapped.emplace(*average_);
-  log_.add_previews(step_, task_.previews());
+  try {
+    const std::vector<Preview> previews = task_.previews();
+    log_.add_previews(step_, previews);
+    if (hooks_.previews) hooks_.previews(step_, previews);
+  } catch (const c10::OutOfMemoryError&) {
+    note(fmt::format("step {}: memory does not suffice for previews; training goes on without them", step_));
+  }
   write_report();
 }
 

@@ -27,6 +27,7 @@ struct TrainHooks {
   const base::CancelToken* cancel = nullptr;       ///< stops after the step in progress, with a checkpoint
   std::function<void(std::string_view)> note;      ///< what a person should know: resumed, skipped, waiting for space
   std::function<void(const nlohmann::json&)> log;  ///< each line of the log as it is written
+  std::function<void(int64_t step, const std::vector<Preview>&)> previews;  ///< drawn after that step
   std::function<void()> between_steps;             ///< other work may be done here; its time is no step's
 };
 

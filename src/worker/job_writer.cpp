@@ -16,6 +16,7 @@ constexpr auto kBarEvery = 200ms;
 constexpr auto kPreviewEvery = 1s;
 constexpr store::Time kPreviewAfterEnd = 60 * store::kSecond;
 constexpr int kPreviewQuality = 70;
+constexpr int kSampleQuality = 85;  // kept
 constexpr int kFinishAttempts = 60;
 constexpr size_t kMostPendingLog = 1 << 20;
 
@@ -108,6 +109,20 @@ void JobWriter::preview(const image::RgbImage& picture) {
     if (!older_preview_.empty()) store_.files->remove(older_preview_);
     older_preview_ = preview_file_;
     preview_file_ = file.id;
+  });
+}
+
+void JobWriter::sample(const image::RgbImage& picture, int64_t step, const std::string& prompt) {
+  attempt([&] {
+    const std::string bytes =
+        image::encode(picture, {.format = image::Format::webp, .quality = kSampleQuality, .metadata = {}});
+    const store::StoredFile file = store_.files->put({.name = fmt::format("step-{:06}.webp", step),
+                                                      .content_type = "image/webp",
+                                                      .purpose = store::FilePurpose::output,
+                                                      .job = claim_.job.id,
+                                                      .metadata = {{"step", step}, {"prompt", prompt}}},
+                                                     bytes);
+    store_.jobs->preview(claim_, file.id);
   });
 }
 

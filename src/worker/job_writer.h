@@ -57,6 +57,8 @@ class JobWriter {
   void progress(std::string_view stage, int64_t done, int64_t total);
   /// A small picture of what forms; replaces the one before. At most one a second is kept.
   void preview(const image::RgbImage& picture);
+  /// What a training draws after so many steps: stays with the job, and is its newest preview.
+  void sample(const image::RgbImage& picture, int64_t step, const std::string& prompt);
   void output(const store::Json& output);
   /// Ends the job. A database that does not answer is asked again for a minute. False when the job is not ours any
   /// more.

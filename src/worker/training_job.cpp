@@ -80,6 +80,9 @@ class Training {
     job_.log(fmt::format("Trained {} steps, loss {:.4f}, {:.2f} s/step", result.steps, result.loss,
                          result.seconds_per_step));
     trained_.about["loss"] = result.loss;
+    // The next training of this kind is forecast from these.
+    metrics_ = {{"seconds_per_step", result.seconds_per_step}};
+    if (runtime.device.is_cpu()) metrics_["peak_memory_bytes"] = result.peak_memory;
   }
 
   train::TrainResult train_with_names(const pipeline::ModelPaths& paths, const TrainOptions& options,
@@ -126,6 +129,9 @@ class Training {
       if (event.stage != "train") job_.progress(event.stage, event.done, event.total);
     };
     out.log = [this, total = options.steps](const Json& line) { log(line, total); };
+    out.previews = [this](int64_t step, const std::vector<train::Preview>& previews) {
+      for (const train::Preview& each : previews) job_.sample(each.picture, step, each.prompt);
+    };
     out.between_steps = between_steps_;
     return out;
   }
@@ -149,7 +155,7 @@ class Training {
     fs::copy_file(found, trained_.adapter, fs::copy_options::overwrite_existing);
     adapters::read_adapter(trained_.adapter);  // is it one?
     files::write_tar(trained_.tar,
-                     {{.name = "output/flux_train_replicate/lora.safetensors", .file = trained_.adapter}});
+                     {{.name = std::string(train::kPackageFolder) + "lora.safetensors", .file = trained_.adapter}});
     trained_.about = {{"source", hub::shown_url(url)}};
   }
 
@@ -159,15 +165,21 @@ class Training {
     if (!repository.empty()) push(repository, backing);
     const Json output = {{"version", fmt::format("{}/{}:{}", version.owner, version.name, version.id)},
                          {"weights", store::file_reference(version.about.value("weights_file", ""))}};
-    return {.output = output};
+    metrics_["weights"] = backing.weights.shown_name();
+    return {.output = output, .metrics = metrics_};
   }
 
   /// The adapter is safe by now: a hub that refuses costs the upload, not the training.
   void push(const std::string& repository, const Backing& backing) try {
     job_.log("Uploading to " + base::printable(repository));
-    const std::string page = push_adapter(services_.hub, repository, job_.claim().secrets.at("hf_token"), trained_,
-                                          samples(backing), &job_.cancel_token());
-    job_.log("Uploaded: " + page);
+    const hub::PushResult pushed =
+        push_adapter(trained_, {.access = {.endpoint = services_.hub,
+                                           .token = job_.claim().secrets.at("hf_token"),
+                                           .cancel = &job_.cancel_token()},
+                                .repository = repository,
+                                .samples = samples(backing),
+                                .folder = folder_ / "hub"});
+    job_.log("Uploaded: " + pushed.page);
   } catch (const base::Error& error) {
     if (error.kind() == ErrorKind::canceled) throw;
     job_.log(fmt::format("Warning: the upload to {} failed, the version is usable here: {}",
@@ -175,20 +187,21 @@ class Training {
   }
 
   /// Two pictures of the trigger word for the model card.
-  std::vector<fs::path> samples(const Backing& backing) {
+  std::vector<SamplePicture> samples(const Backing& backing) {
     pipeline::TextToImage& flux = services_.loaded.get(backing.weights);
+    const std::string prompt = trained_.trigger.empty() ? "a picture" : trained_.trigger;
     const pipeline::GenerateResult result =
-        flux.generate({.prompt = trained_.trigger.empty() ? "a picture" : trained_.trigger,
+        flux.generate({.prompt = prompt,
                        .seed = 1,
                        .count = 2,
                        .loras = {{.path = trained_.adapter}}},
                       {.progress = {}, .cancel = &job_.cancel_token(), .preview = {}, .latents = {}});
-    std::vector<fs::path> paths;
+    std::vector<SamplePicture> samples;
     for (size_t i = 0; i < result.pictures.size(); ++i) {
-      paths.push_back(folder_ / fmt::format("sample-{}.webp", i));
-      base::write_file(paths.back(), image::encode(result.pictures[i].image, output_format(settings_).encode));
+      samples.push_back({folder_ / fmt::format("sample-{}.webp", i), prompt});
+      base::write_file(samples.back().file, image::encode(result.pictures[i].image, output_format(settings_).encode));
     }
-    return paths;
+    return samples;
   }
 
   JobWriter& job_;
@@ -198,6 +211,7 @@ class Training {
   const Json settings_;
   const fs::path folder_;
   TrainedAdapter trained_;
+  Json metrics_ = Json::object();
   bool began_ = false;  ///< the first step of this run is done
 };
 

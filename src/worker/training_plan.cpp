@@ -82,6 +82,21 @@ void note_unused(const Json& settings, std::vector<std::string>& notes) {
     }
 }
 
+/// Without prompts of the input's own the trigger word is drawn now and then, as often as costs little: a picture of a
+/// published model takes about as long as seven steps.
+void plan_previews(TrainOptions& o, const Json& settings, int side, std::vector<std::string>& notes) {
+  constexpr int kPreviews = 10, kLeastSteps = 50;
+  o.sample_prompts = lines_of(settings.value("wandb_sample_prompts", ""));
+  o.sample_every = settings.value("wandb_sample_interval", 100);
+  if (!o.sample_prompts.empty()) return;
+  o.sample_every = std::max((o.steps + kPreviews - 1) / kPreviews, side < kPublishedSide ? 1 : kLeastSteps);
+  if (o.sample_every > o.steps) return;
+  o.sample_prompts = {o.trigger.empty() ? "a picture" : o.trigger};
+  notes.push_back(fmt::format(
+      "a preview is drawn every {} steps; wandb_sample_prompts and wandb_sample_interval choose others",
+      o.sample_every));
+}
+
 }  // namespace
 
 TrainingPlan training_plan(const Json& settings, int side) {
@@ -99,8 +114,7 @@ TrainingPlan training_plan(const Json& settings, int side) {
   o.layers = layers_of(settings.value("layers_to_optimize_regex", ""));
   if (settings.value("gradient_checkpointing", false)) o.recompute = true;
   o.checkpoint_every = checkpoint_every(o.steps);
-  o.sample_prompts = lines_of(settings.value("wandb_sample_prompts", ""));
-  o.sample_every = settings.value("wandb_sample_interval", 100);
+  plan_previews(o, settings, side, plan.notes);
   o.save_type = "f16";
   o.tar = true;
   if (settings.contains("seed")) o.seed = settings.at("seed").get<uint64_t>();

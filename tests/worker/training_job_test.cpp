@@ -13,6 +13,7 @@
 #include "weights/unpack.h"
 #include "worker/jobs.h"
 #include "worker/training_data.h"
+#include "worker/training_forecast.h"
 
 namespace calotype::worker {
 namespace {
@@ -64,6 +65,18 @@ TEST_F(TrainingJob, MakesAVersionThatDrawsWhatWasLearned) {
   EXPECT_NE(training.logs.find(", lr: 5.0e-02 loss: "), std::string::npos) << training.logs;
   EXPECT_NE(training.logs.find("no captioner is built in"), std::string::npos);
   EXPECT_FALSE(fs::exists(work(training)));
+
+  // What it drew on its way stays, and what it took is known to the next one.
+  const auto samples = store_.files->of_job(training.id, store::FilePurpose::output);
+  ASSERT_EQ(samples.size(), 3u);
+  EXPECT_EQ(samples[2].metadata, (Json{{"step", 3}, {"prompt", "TOK"}}));
+  EXPECT_EQ(samples[2].content_type, "image/webp");
+  EXPECT_EQ(training.metrics.at("weights"), "m1_dev");
+  EXPECT_GT(training.metrics.at("seconds_per_step"), 0.0);
+  // Most of this tiny model's process is the program itself, which forecasts count with 0.4 GB.
+  const uint64_t forecast = training_memory(options().models, *find_model(kTrainer), training.input);
+  EXPECT_GT(forecast, 400'000'000u);
+  EXPECT_LT(forecast, 800'000'000u);
 
   const Json draw = {{"prompt", "TOK"}, {"seed", 1}, {"num_inference_steps", 2}, {"output_format", "png"}};
   const Job tuned = create("me/discs", draw, version.id), base = create(kDev, draw);
@@ -245,6 +258,13 @@ TEST(TrainingPlan, TranslatesThePublishedTrainersSettings) {
             "^transformer_blocks.0");
   EXPECT_EQ(plan({{"optimizer", "prodigy"}}, 1024).learning_rate, std::nullopt);
   EXPECT_EQ(plan({{"wandb_sample_prompts", "a\r\n\nb"}}, 1024).sample_prompts, (std::vector<std::string>{"a", "b"}));
+  // Ten previews of the trigger word, but on large models not so often that they cost more than the steps.
+  EXPECT_EQ(usual.sample_prompts, (std::vector<std::string>{"TOK"}));
+  EXPECT_EQ(usual.sample_every, 100);
+  EXPECT_EQ(plan({{"steps", 100}}, 1024).sample_every, 50);
+  EXPECT_TRUE(plan({{"steps", 49}}, 1024).sample_prompts.empty());
+  EXPECT_EQ(plan({{"steps", 49}}, 128).sample_every, 5);
+  EXPECT_EQ(plan({{"wandb_sample_prompts", "a"}, {"wandb_sample_interval", 7}}, 1024).sample_every, 7);
   const ServedModel& fast = *find_model("replicate/fast-flux-trainer");
   EXPECT_EQ(training_plan(with_defaults(fast, {{"training_steps", 77}}), 1024).options.steps, 77);
 }
