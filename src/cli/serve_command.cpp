@@ -11,6 +11,7 @@
 #include "cli/settings_file.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
+#include "hub/hub_client.h"
 #include "server/answer.h"
 #include "server/http_server.h"
 #include "server/replicate_api.h"
@@ -20,6 +21,7 @@
 #include "server/webhook_sender.h"
 #include "web/web_files.h"
 #include "worker/model_config.h"
+#include "worker/training_forecast.h"
 
 namespace calotype::cli {
 using base::ErrorKind;
@@ -108,9 +110,19 @@ std::optional<server::PageFile> page_file(std::string_view name) {
   return server::PageFile{.content = file->content, .content_type = file->content_type, .tag = file->tag};
 }
 
-server::Router routes(server::Site& site) {
+server::PageOptions page_options(const Options& o) {
+  server::PageOptions page{.version = std::string(kProgramVersion),
+                           .models = worker::read_model_config({.data = o.store.data, .file = {}, .given = o.models}),
+                           .hub = hub::hub_access().endpoint};
+  page.training_memory = [models = page.models](const worker::ServedModel& trainer, const worker::Json& input) {
+    return worker::training_memory(models, trainer, input);
+  };
+  return page;
+}
+
+server::Router routes(server::Site& site, const Options& o) {
   server::Router router = server::all_routes(site, server::page_routes(page_file));
-  router.add(server::page_api_routes(site, std::string(kProgramVersion)), {"/v1"});
+  router.add(server::page_api_routes(site, page_options(o)), {"/v1"});
   router.add(server::model_page_route(page_file));  // after all others: it takes any two words
   return router;
 }
@@ -123,7 +135,7 @@ void serve(Options o) {
   server::Site site(site_options(o), store::Store::open(o.store));
   site.note = print_note;
   check(o, site);
-  const server::Router router = routes(site);
+  const server::Router router = routes(site, o);
   server::HttpServer http(
       {.host = o.host, .port = o.port, .certificate = o.tls_certificate, .key = o.tls_key, .public_url = o.public_url},
       [&](server::Request& request) { return server::answer(site, router, request); });
@@ -156,7 +168,8 @@ void add_options(CLI::App& command, Options& o) {
   named("--device", o.devices, "CALOTYPE_DEVICE", "device of each worker: cpu, cuda:0, …")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   named("--model", o.models, "CALOTYPE_MODELS",
-        "NAME=PATH: weights behind dev, schnell or OWNER/NAME; PATH alone: behind all others")
+        "NAME=PATH: weights behind dev, schnell or OWNER/NAME; PATH alone: behind all others; PATH may be what was "
+        "given to `calotype pull`")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   named("--allow-host", o.allowed_hosts, "CALOTYPE_ALLOW_HOST",
         "further host name under which this server may be asked")

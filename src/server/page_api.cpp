@@ -1,6 +1,8 @@
 // What the page shows and Replicate's API does not tell: progress, kinds, trigger words, workers, disk.
 #include <fmt/format.h>
 
+#include <map>
+
 #include "server/problem.h"
 #include "server/replicate_api.h"
 #include "server/replicate_objects.h"
@@ -71,6 +73,29 @@ std::string shortened(const std::string& text) {
   return text;
 }
 
+/// What a training drew on its way. A step that was done again after a crash counts once.
+Json samples_json(Site& site, const Job& job, const std::string& base_url) {
+  std::map<std::pair<int64_t, std::string>, Json> by_step;
+  if (job.kind == store::JobKind::training)
+    for (const store::StoredFile& file : site.store.files->of_job(job.id, store::FilePurpose::output)) {
+      const Json &step = file.metadata.value("step", Json()), &prompt = file.metadata.value("prompt", Json());
+      if (step.is_number_integer() && prompt.is_string())
+        by_step[{step.get<int64_t>(), prompt.get<std::string>()}] = {
+            {"step", step}, {"prompt", prompt}, {"url", file_url(file, base_url)}};
+    }
+  Json samples = Json::array();
+  for (auto& [key, sample] : by_step) samples.push_back(std::move(sample));
+  return samples;
+}
+
+/// What stands for a job in a list: what forms now, or what a training drew last.
+Json list_preview(Site& site, const Job& job, const std::string& base_url) {
+  Json preview = preview_json(site, job, base_url);
+  if (!preview.is_null() || job.status != store::JobStatus::succeeded) return preview;
+  const Json samples = samples_json(site, job, base_url);
+  return samples.empty() ? Json() : samples.back()["url"];
+}
+
 /// A job in a list: without logs, which may be a megabyte each.
 Json short_json(Site& site, const Job& job, const std::string& base_url) {
   const auto prompt = job.input.find("prompt");
@@ -85,7 +110,7 @@ Json short_json(Site& site, const Job& job, const std::string& base_url) {
           {"created_at", time_text(job.created_at)},
           {"output", output_json(site, job.output, base_url, /*data_uris=*/false)},
           {"progress", progress_json(job.progress)},
-          {"preview", preview_json(site, job, base_url)}};
+          {"preview", list_preview(site, job, base_url)}};
 }
 
 template <typename T>
@@ -122,6 +147,7 @@ Response get_job(Site& site, Request& request) {
                         {"job", std::move(body)},
                         {"progress", progress_json(job->progress)},
                         {"preview", preview_json(site, *job, request.base_url)},
+                        {"samples", samples_json(site, *job, request.base_url)},
                         {"place", waits ? Json(site.store.jobs->queue_place(job->id)) : Json()}});
 }
 
@@ -141,16 +167,18 @@ Response about_model(Site& site, Request& request) {
 
 }  // namespace
 
-std::vector<Route> page_api_routes(Site& site, const std::string& version) {
+std::vector<Route> page_api_routes(Site& site, const PageOptions& options) {
   const auto with = [&site](Response (*function)(Site&, Request&)) {
     return [&site, function](Request& request) { return function(site, request); };
   };
-  return {
-      {"GET", "/page/site", [&site, version](Request&) { return about_site(site, version); }},
-      {"GET", "/page/jobs", with(list_jobs)},
-      {"GET", "/page/jobs/{id}", with(get_job)},
-      {"GET", "/page/models/{owner}/{name}", with(about_model)},
-  };
+  std::vector<Route> routes = page_training_routes(site, options);
+  routes.insert(
+      routes.end(),
+      {{"GET", "/page/site", [&site, version = options.version](Request&) { return about_site(site, version); }},
+       {"GET", "/page/jobs", with(list_jobs)},
+       {"GET", "/page/jobs/{id}", with(get_job)},
+       {"GET", "/page/models/{owner}/{name}", with(about_model)}});
+  return routes;
 }
 
 }  // namespace calotype::server

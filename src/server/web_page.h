@@ -1,7 +1,7 @@
 // The web page: its files, and what it asks for beyond Replicate's API.
 //
 //   Router router = all_routes(site, page_routes(web_file));
-//   router.add(page_api_routes(site, "0.1.0"), {"/v1"});
+//   router.add(page_api_routes(site, {.version = "0.1.0"}), {"/v1"});
 //   router.add(model_page_route(web_file));                  // last: its pattern is any two words
 //
 // The files come as a function, so that this folder does not know where they are kept. Every address of the page
@@ -16,6 +16,8 @@
 
 #include "server/router.h"
 #include "server/site.h"
+#include "worker/model_catalog.h"
+#include "worker/model_config.h"
 
 namespace calotype::server {
 
@@ -33,6 +35,21 @@ Route model_page_route(const PageFiles& files);
 /// GET /page/site: what is installed and at work. GET /page/jobs: predictions and trainings in short, paged like
 /// predictions. GET /page/jobs/{id}: one in full, with its kind, progress, place in the queue and preview.
 /// GET /page/models/{owner}/{name}: trigger word and versions with what is known about them.
-std::vector<Route> page_api_routes(Site& site, const std::string& version);
+/// A finished training's job has its previews, {step, prompt, url}, as "samples".
+/// And those of page_training_routes().
+struct PageOptions {
+  std::string version;
+  worker::ModelConfig models = {};  ///< which weights stand behind which name
+  std::string hub = "https://huggingface.co";
+  /// Bytes that a training with this checked input will take on a CPU, without loading anything.
+  std::function<uint64_t(const worker::ServedModel& trainer, const Json& input)> training_memory = {};
+};
+std::vector<Route> page_api_routes(Site& site, const PageOptions& options);
+
+/// POST /page/forecast {trainer, input}: {steps, seconds, memory_bytes, memory_measured}, null for what nobody knows:
+/// time comes from an earlier training of the same kind, memory as well, else from sizes.
+/// POST /page/trainings/{id}/push {repository, token, private}: sends the adapter to the hub while the answer lasts, a
+/// stream of the events progress {done, total} in bytes and done {page} or failed {detail}. The token is kept nowhere.
+std::vector<Route> page_training_routes(Site& site, const PageOptions& options);
 
 }  // namespace calotype::server

@@ -65,17 +65,44 @@ export async function call(path, {method = "GET", body, signal} = {}) {
   return parsed;
 }
 
-/// Uploads one file; on_progress(share 0 to 1). Resolves to the file's URL for inputs. signal cancels.
-export function upload(file, name, {on_progress, signal} = {}) {
+// A connection that breaks is tried again after these seconds, and at once when the network is back.
+const kPauses = [1, 2, 5, 10, 20];
+const kStalled = 60_000;  // without a byte
+const kPassing = new Set([0, 408, 429, 502, 503, 504]);
+
+/// Uploads one file; on_progress(share 0 to 1), on_pause(seconds) before it is tried again. Resolves to the file's URL
+/// for inputs. signal cancels.
+export async function upload(file, name, {on_progress, on_pause, signal} = {}) {
+  for (const pause of [...kPauses, 0]) {
+    try {
+      return await send_file(file, name, on_progress, signal);
+    } catch (error) {
+      if (!(error instanceof ApiError) || !kPassing.has(error.status) || !pause) throw error;
+      on_pause?.(pause);
+      await rest(pause * 1000, signal);
+    }
+  }
+}
+
+function send_file(file, name, on_progress, signal) {
   return new Promise((resolve, reject) => {
     const form = new FormData();
     form.append("content", file, name);
     const request = new XMLHttpRequest();  // fetch() tells no progress of uploads
+    let stalled = false, clock = 0;
+    const watch = () => {
+      clearTimeout(clock);
+      clock = setTimeout(() => { stalled = true; request.abort(); }, kStalled);
+    };
     request.open("POST", "/v1/files");
     for (const [key, value] of Object.entries(headers())) request.setRequestHeader(key, value);
-    request.upload.onprogress = (event) => on_progress?.(event.loaded / Math.max(event.total, 1));
+    request.upload.onprogress = (event) => {
+      watch();
+      on_progress?.(event.loaded / Math.max(event.total, 1));
+    };
+    request.upload.onload = () => clearTimeout(clock);  // now the server works
     request.onerror = () => reject(unreachable());
-    request.onabort = () => reject(new DOMException("canceled", "AbortError"));
+    request.onabort = () => reject(stalled ? unreachable() : new DOMException("canceled", "AbortError"));
     request.onload = () => {
       let body = null;
       try {
@@ -87,8 +114,31 @@ export function upload(file, name, {on_progress, signal} = {}) {
       if (request.status >= 200 && request.status < 300 && body) resolve(body.urls.get);
       else reject(error_from(request.status, body));
     };
-    signal?.addEventListener("abort", () => request.abort());
+    const cancel = () => request.abort();
+    signal?.addEventListener("abort", cancel);
+    request.onloadend = () => {
+      clearTimeout(clock);
+      signal?.removeEventListener("abort", cancel);
+    };
+    if (signal?.aborted) return reject(new DOMException("canceled", "AbortError"));
+    watch();
     request.send(form);
+  });
+}
+
+/// Until the time is over or the network is back.
+function rest(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(clock);
+      removeEventListener("online", end);
+      signal?.removeEventListener("abort", end);
+      if (signal?.aborted) reject(new DOMException("canceled", "AbortError"));
+      else resolve();
+    };
+    const clock = setTimeout(end, milliseconds);
+    addEventListener("online", end);
+    signal?.addEventListener("abort", end);
   });
 }
 
@@ -127,6 +177,30 @@ export function run(full_name, input, version) {
 
 export const train = (trainer, version, destination, input) =>
   call(`/v1/models/${path_of(trainer)}/versions/${version}/trainings`, {method: "POST", body: {destination, input}});
+
+/// What a training will take: {steps, seconds, memory_bytes, memory_measured}, null for what is not known.
+export const forecast = (trainer, input, signal) => call("/v1/page/forecast", {method: "POST", body: {trainer, input}, signal});
+
+/// A training's adapter to the hub; on_progress(share 0 to 1). Resolves to the address of the repository.
+export async function push(id, {repository, token: key, hidden}, on_progress) {
+  const answer = await fetch(`/v1/page/trainings/${encodeURIComponent(id)}/push`, {
+    method: "POST", cache: "no-store", headers: headers({"Content-Type": "application/json"}),
+    body: JSON.stringify({repository, token: key, private: hidden}),
+  }).catch(() => { throw unreachable(); });
+  if (!answer.ok) throw error_from(answer.status, await answer.json().catch(() => null));
+  const events = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ""; ;) {
+    const {value, done} = await events.read().catch(() => ({done: true}));
+    if (done) throw new ApiError("The connection broke; the server goes on sending. Press again to be sure: what the hub has is not sent twice.", 0);
+    text += value;
+    for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
+      const kind = /^event: (\w+)/m.exec(text.slice(0, end))?.[1], data = parse_json(/^data: (.*)$/m.exec(text.slice(0, end))?.[1] ?? "{}");
+      if (kind === "progress" && data.total) on_progress(data.done / data.total);
+      if (kind === "failed") throw new ApiError(data.detail, 502);
+      if (kind === "done") return data.page;
+    }
+  }
+}
 
 export const cancel = (id, kind = "prediction") =>
   call(`/v1/${kind}s/${encodeURIComponent(id)}/cancel`, {method: "POST"});

@@ -37,7 +37,8 @@ function smoothed(points) {
 export function loss_chart() {
   const drawing = svg("svg", {class: "chart", role: "img", "aria-label": "Loss by step"});
   const words = el("p", {class: "muted"}, "The curve begins with the first steps.");
-  const node = el("figure", {}, drawing, el("figcaption", {class: "legend"}, el("span", {}, el("b"), "loss"), el("span", {class: "v"}, el("b"), "validation"), words));
+  const held_out = el("span", {class: "v", hidden: true}, el("b"), "validation");
+  const node = el("figure", {}, drawing, el("figcaption", {class: "legend"}, el("span", {}, el("b"), "loss"), held_out, words));
   let shown = null;
   const draw = () => {
     if (!shown?.train.length) return;
@@ -61,6 +62,7 @@ export function loss_chart() {
     parts.push(line(thinned(train), "raw"), line(thinned(smoothed(train)), "smooth"));
     if (validation.length) parts.push(line(validation, "validation"));
     fill(drawing, parts);
+    held_out.hidden = !validation.length;
     const now = smoothed(train).at(-1)[1].toPrecision(3);
     drawing.setAttribute("aria-label", `Loss by step: ${now} at step ${train.at(-1)[0]}`);
     words.textContent = `now ${now}${validation.length ? `, validation ${validation.at(-1)[1].toPrecision(3)}` : ""}`;

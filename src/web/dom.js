@@ -1,6 +1,8 @@
 // Elements from values. Text arrives as text nodes only: nothing here, or in any other module, parses markup, so
 // prompts, captions and file names cannot become part of the page.
 
+import {as_sentence} from "./text.js";
+
 const kSvg = "http://www.w3.org/2000/svg";
 
 function apply(node, name, value) {
@@ -65,6 +67,15 @@ export function notice(text, kind = "") {
   const box = el("p", {class: `notice ${kind}`}, text);
   document.getElementById("notices").append(box);
   setTimeout(() => box.remove(), 6000);
+}
+
+/// Which weights draw in place of those that a name promises, and how to have the promised ones; nothing for no note.
+export function stand_in(note) {
+  if (!note) return null;
+  const box = /calotype-icons/.test(note);
+  return el("p", {class: "stand-in"}, as_sentence(note), box ? " It is the small model in the box: it draws simple icons and short words, quickly and on any machine, and little else." : "",
+            " For FLUX.1 itself start the server with its weights: ", el("code", {}, "calotype serve --model dev=FOLDER --model schnell=FOLDER"),
+            box ? ", where FOLDER is what you have downloaded or what calotype pull fetched." : ".");
 }
 
 /// Without a secure context (plain http on a LAN) there is no clipboard API.

@@ -5,10 +5,11 @@ import {is_ended, local_path} from "./text.js";
 
 const kPollEvery = 4000;
 
-/// state: {job, kind, progress, place, preview, previews, logs, outputs, connected}. on_change(state) is called at most
+/// state: {job, kind, progress, place, preview, previews, samples, logs, outputs, connected}; samples are what a training
+/// drew on its way, {step, prompt, url}. on_change(state) is called at most
 /// once a frame, and when it has ended. Returns stop().
 export function follow(id, on_change) {
-  const state = {job: null, kind: "prediction", progress: null, place: null, preview: "", previews: [], logs: "",
+  const state = {job: null, kind: "prediction", progress: null, place: null, preview: "", previews: [], samples: [], logs: "",
                  outputs: [], connected: true, missing: false};
   let source = null, timer = 0, scheduled = 0, stopped = false;
 
@@ -23,6 +24,7 @@ export function follow(id, on_change) {
     state.kind = answer.kind;
     state.progress = answer.progress?.total ? with_rate(state.progress, answer.progress) : state.progress;
     state.place = answer.place;
+    state.samples = (answer.samples ?? []).map((each) => ({...each, url: local_path(each.url)}));
     if (answer.preview) add_preview(state, local_path(answer.preview));
     if (answer.job.logs.length >= state.logs.length) state.logs = answer.job.logs;
     state.connected = true;
@@ -54,7 +56,7 @@ export function follow(id, on_change) {
     close();
     if (stopped || (state.job && is_ended(state.job.status))) return;
     if (document.hidden || !state.job) return poll();
-    source = listen(state, changed, async (lost) => {
+    source = listen(state, changed, refresh, async (lost) => {
       if (lost) return poll();
       await refresh();
       next();
@@ -70,7 +72,7 @@ export function follow(id, on_change) {
   };
 }
 
-function listen(state, changed, ended) {
+function listen(state, changed, refresh, ended) {
   const token = state.job.urls.stream.split("/").pop().replace(/^stream-/, "");
   const source = new EventSource(`/v1/events/${token}`);
   let fresh = true;  // a new stream tells everything from the beginning
@@ -83,7 +85,10 @@ function listen(state, changed, ended) {
   on("status", (word) => { if (!is_ended(word)) state.job = {...state.job, status: word}; });
   on("logs", (text) => { state.logs += text; });
   on("progress", (text) => { state.progress = with_rate(state.progress, JSON.parse(text)); });
-  on("preview", (url) => add_preview(state, local_path(url)));
+  on("preview", (url) => {
+    add_preview(state, local_path(url));
+    if (state.kind === "training") refresh();  // it comes with its step and prompt
+  });
   on("queue", (text) => { state.place = JSON.parse(text).place; });
   on("output", (url) => { if (!url.startsWith("{")) state.outputs.push(local_path(url)); });
   on("done", () => { source.close(); ended(false); });

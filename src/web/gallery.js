@@ -2,7 +2,7 @@
 // pictures scroll like ten; further entries are fetched as the end comes near.
 import * as api from "./api.js";
 import {button, el, fill, icon} from "./dom.js";
-import {ago, is_ended, picture_urls} from "./text.js";
+import {ago, is_ended, local_path, picture_urls} from "./text.js";
 
 const kPage = 100;
 const kRefresh = 5000;
@@ -155,7 +155,7 @@ function make_grid() {
 }
 
 function make_cell(item) {
-  const url = picture_urls(item.output)[0] ?? item.preview;
+  const url = picture_urls(item.output)[0] ?? local_path(item.preview);
   const training = item.kind === "training";
   const title = training ? `Training of ${item.destination || item.model}` : item.prompt || item.model;
   const words = {starting: "waiting", processing: "running", failed: "failed", canceled: "canceled"}[item.status] ?? "";

@@ -1,7 +1,7 @@
 // /: the models, and the latest pictures.
 import * as api from "./api.js";
-import {el, fill} from "./dom.js";
-import {as_sentence, picture_urls} from "./text.js";
+import {el, stand_in} from "./dom.js";
+import {picture_urls} from "./text.js";
 
 const rank = (model) => model.name === "flux-schnell" ? 0 : model.name === "flux-dev" ? 1 : 2;
 
@@ -17,7 +17,7 @@ export async function home_page({set_title}) {
   const node = el("div", {class: "home"},
     el("div", {class: "heading"}, el("h1", {tabIndex: -1}, "Pictures from words"),
        el("p", {class: "lead"}, "Run FLUX.1 on your own machine, teach it your own pictures, and call it from the programs you have."),
-       site.note ? el("p", {class: "stand-in"}, as_sentence(site.note)) : null),
+       stand_in(site.note)),
     recent.jobs.length ? el("section", {}, el("div", {class: "row between"}, el("h2", {}, "Latest pictures"), el("a", {href: "/gallery"}, "All of them")),
       el("div", {class: "latest"}, recent.jobs.filter((job) => picture_urls(job.output).length).map((job) =>
         el("a", {href: `/p/${job.id}`, title: job.prompt}, el("img", {src: picture_urls(job.output)[0], alt: job.prompt.slice(0, 200) || "Picture", loading: "lazy"}))))) : null,

@@ -74,12 +74,12 @@ export function status_line(kind) {
 }
 
 /// actions: {use_seed(seed), vary(input), start_from(url)?, reuse(input)}; each is a button when given.
-export function job_view(actions = {}, empty = null) {
+export function job_view(actions = {}, empty = null, label = "Result") {
   const stage = el("div", {class: "stage"});
   const line = status_line("prediction");
   line.node.style.visibility = "hidden";
   const messages = el("div", {class: "messages"}), below = el("div", {class: "below"});
-  const node = el("section", {class: "result", "aria-label": "Result"}, stage, line.node, messages, below);
+  const node = el("section", {class: "result", "aria-label": label}, stage, line.node, messages, below);
   let stop = null, shown = "";
   if (empty) fill(stage, empty);
 

@@ -1,12 +1,12 @@
 // /OWNER/NAME: a model to be tried, called from programs, and taught.
 import * as api from "./api.js";
-import {button, copy_text, el, fill, notice, tab_bar} from "./dom.js";
+import {button, copy_text, el, fill, notice, stand_in, tab_bar} from "./dom.js";
 import {examples_tab} from "./examples.js";
 import {make_form} from "./form.js";
 import {job_view} from "./job_view.js";
 import {fields_of, shape_of, without_defaults} from "./schema.js";
 import {snippets_tab} from "./snippets.js";
-import {ago, as_sentence, is_ended, picture_urls} from "./text.js";
+import {ago, is_ended, picture_urls} from "./text.js";
 
 const kKeep = 30;  // pictures in the strip below the result
 
@@ -66,7 +66,7 @@ function heading(model, about) {
     el("h1", {tabIndex: -1}, el("span", {class: "owner"}, `${model.owner} / `), model.name),
     el("p", {class: "muted", dir: "auto"}, model.description ?? "", model.license_url
       ? [model.description ? " · " : "", el("a", {href: model.license_url, target: "_blank", rel: "noopener noreferrer"}, "licence")] : null),
-    about.note ? el("p", {class: "stand-in"}, as_sentence(about.note)) : null);
+    stand_in(about.note));
 }
 
 function untrained_page(model) {
@@ -95,7 +95,7 @@ function make_playground(model, about, version) {
       form.controls.get("image").node.scrollIntoView({block: "center", behavior: "smooth"});
     } : undefined,
     reuse: (input) => { form.set(input); changed(); },
-  }, el("p", {class: "empty"}, "Your picture appears here. Describe it on the left, or take an example, and press Run."));
+  }, el("p", {class: "empty"}, "Your picture appears here. Describe it, or take an example, and press Run."));
 
   const changed = () => {
     kept.keep_form(form.get());

@@ -1,7 +1,7 @@
 // /settings: who is signed in, what stands behind the models, what the machine holds and does.
 import * as api from "./api.js";
-import {button, el, fill, notice} from "./dom.js";
-import {ago, as_sentence, bytes} from "./text.js";
+import {button, el, notice, stand_in} from "./dom.js";
+import {ago, bytes} from "./text.js";
 import {sign_in} from "./app.js";
 
 const fact = (name, value) => value === null || value === undefined || value === "" ? [] : [el("dt", {}, name), el("dd", {}, value)];
@@ -21,7 +21,7 @@ function account_card(site, account, reload) {
     el("p", {class: "muted"}, site.token_required ? "This server asks for a token; yours is kept in this browser."
                                                   : "This server asks for no token: everybody who reaches it may use it. It listens on this machine only."),
     el("div", {class: "row"}, signed_in ? button("Sign out", () => { api.set_token(""); notice("Signed out."); reload(); }) : null,
-       button(signed_in ? "Use another token" : "Use a token", sign_in, {class: "quiet"})));
+       button(signed_in ? "Use another token" : "Use a token", sign_in, signed_in ? {class: "quiet"} : {})));
 }
 
 function machine_card(site) {
@@ -46,6 +46,6 @@ function workers_card(site) {
 
 function weights_card(site) {
   return el("section", {class: "card"}, el("h2", {}, "Weights"),
-    el("p", {}, site.note ? as_sentence(site.note) : "Each name is served by the weights that are configured for it."),
+    stand_in(site.note) ?? el("p", {}, "Each name is served by the weights that are configured for it."),
     el("p", {class: "muted"}, "Which folder stands behind which name is set when the server starts; the models are listed on the ", el("a", {href: "/"}, "first page"), "."));
 }

@@ -1,6 +1,6 @@
 // /train: pictures in, a model of one's own out.
 import * as api from "./api.js";
-import {button, el, fill, fresh_id} from "./dom.js";
+import {button, el, fill, fresh_id, stand_in} from "./dom.js";
 import {dataset_editor} from "./dataset.js";
 import {make_form} from "./form.js";
 import {fields_of, without_defaults} from "./schema.js";
@@ -18,16 +18,13 @@ export async function train_page({query, set_title, go}) {
   const destination = destination_field(own, account.username, query.get("destination"));
   const dataset = dataset_editor({limit: site.upload_bytes, on_change: () => estimate()});
   const settings = settings_form(trainers, query.get("trainer"), () => estimate());
-  const forecast = el("p", {class: "estimate"});
-  const rate = seconds_per_step(earlier.jobs);
-  const estimate = async () => {
+  const facts = el("p", {class: "estimate"}), forecast = forecast_line(() => settings.chosen().trainer, () => settings.input());
+  const estimate = () => {
     dataset.show_trigger(settings.form().get().trigger_word ?? settings.fallback("trigger_word") ?? "");
     const steps = Number(settings.form().get().steps ?? settings.form().get().training_steps) || 1000, count = dataset.count();
-    const parts = [`${steps} steps`];
-    if (count && !dataset.whole()) parts.push(`each picture is seen about ${Math.max(1, Math.round(steps / count))} times`);
-    const known = await rate;
-    parts.push(known ? `about ${duration(known * steps)} as the last training here went` : "the first steps will tell how long it takes");
-    forecast.textContent = `${parts.join(" · ")}.`;
+    facts.hidden = !count || dataset.whole();
+    facts.textContent = `In ${steps} steps each picture is seen about ${Math.max(1, Math.round(steps / Math.max(count, 1)))} times.`;
+    forecast.look();
   };
   const start = el("button", {type: "submit", class: "button primary run"}, "Start training");
   const complaint = el("p", {class: "complaint general", role: "alert", hidden: true});
@@ -41,24 +38,26 @@ export async function train_page({query, set_title, go}) {
     settings.form().show_errors(new Map());
     if (!dataset.count()) return refuse(new api.ApiError("Choose some pictures first: ten or more of one thing, or in one manner.", 422));
     stopping = new AbortController();
-    start.disabled = true;
+    start.disabled = forecast.node.hidden = true;
     bar.hidden = stop.hidden = false;
     try {
       stage.textContent = "Packing the pictures …";
       const zip = await dataset.zip((share) => { bar.value = share; });
       const name = await destination.ready();
-      const input_images = await api.upload(zip, "pictures.zip", {signal: stopping.signal, on_progress: (share) => {
+      const input_images = await api.upload(zip, "pictures.zip", {signal: stopping.signal, on_pause: (seconds) => {
+        stage.textContent = `The connection broke; sent again in ${seconds} s …`;
+      }, on_progress: (share) => {
         bar.value = share;
         stage.textContent = share < 1 ? `Sending ${bytes(zip.size * share)} of ${bytes(zip.size)} …` : "The server stores them …";
       }});
-      const {trainer, fields} = settings.chosen();
-      const input = {...without_defaults(fields, settings.form().get()), input_images};
+      const {trainer} = settings.chosen();
+      const input = {...settings.input(), input_images};
       const job = await api.train(`${trainer.owner}/${trainer.name}`, trainer.latest_version.id, name, input);
       go(`/p/${job.id}`);
     } catch (error) {
       refuse(error);
     }
-    start.disabled = false;
+    start.disabled = forecast.node.hidden = false;
     bar.hidden = stop.hidden = true;
     stage.textContent = "";
   };
@@ -71,13 +70,13 @@ export async function train_page({query, set_title, go}) {
   };
   const sheet = el("form", {class: "train", noValidate: true}, el("div", {class: "train-columns"},
       el("section", {}, step_head("Pictures", "ten to forty are usual"), dataset.node),
-      el("div", {class: "form"}, el("section", {}, step_head("Model", "where the result goes"), destination.node), el("section", {}, step_head("Settings", ""), settings.node), forecast,
-         complaint, bar, el("div", {class: "run-bar"}, start, stop, stage))));
+      el("div", {class: "form"}, el("section", {}, step_head("Model", "where the result goes"), destination.node), el("section", {}, step_head("Settings", ""), settings.node), facts,
+         complaint, bar, el("div", {class: "run-bar"}, start, stop, stage, forecast.node))));
   sheet.addEventListener("submit", (event) => { event.preventDefault(); run(); });
   sheet.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("input")) event.preventDefault(); });
   estimate();
   return {node: el("div", {}, el("div", {class: "heading"}, el("h1", {tabIndex: -1}, "Train a model"),
-    el("p", {class: "lead"}, "Show it a person, a thing or a manner of drawing. You get a model of your own that answers to a word you choose.")), sheet, earlier_list(earlier.jobs))};
+    el("p", {class: "lead"}, "Show it a person, a thing or a manner of drawing. You get a model of your own that answers to a word you choose."), stand_in(site.note)), sheet, earlier_list(earlier.jobs))};
 }
 
 const step_head = (title, words) => el("div", {class: "step-head"}, el("h2", {}, title), words ? el("span", {}, words) : null);
@@ -149,23 +148,39 @@ function settings_form(trainers, wanted, on_change) {
   const mark = () => [...choices.children].forEach((each, i) => each.setAttribute("aria-pressed", trainers[i] === trainer));
   mark();
   build();
-  return {node: el("div", {class: "form"}, choices, place), form: () => form, fallback: (name) => fields.find((field) => field.name === name)?.fallback, chosen: () => ({trainer, fields})};
+  return {node: el("div", {class: "form"}, choices, place), form: () => form, fallback: (name) => fields.find((field) => field.name === name)?.fallback, chosen: () => ({trainer, fields}), input: () => without_defaults(fields, form.get())};
 }
 
-/// From the newest training that went through.
-async function seconds_per_step(jobs) {
-  const done = jobs.find((job) => job.status === "succeeded");
-  if (!done) return 0;
-  try {
-    const {job} = await api.job(done.id);
-    return job.metrics.predict_time / (Number(job.input.steps ?? job.input.training_steps) || 1000);
-  } catch {
-    return 0;
-  }
+/// What the training will take, asked of the server a moment after the last change.
+function forecast_line(trainer, input) {
+  const node = el("span", {class: "forecast", role: "status"});
+  let timer = 0, asked = null;
+  const look = () => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      asked?.abort();
+      asked = new AbortController();
+      const {hf_token, wandb_api_key, ...plain} = input();
+      try {
+        node.textContent = forecast_words(await api.forecast(`${trainer().owner}/${trainer().name}`, plain, asked.signal));
+      } catch (error) {
+        if (error.name !== "AbortError") node.textContent = "";  // Start says what is wrong
+      }
+    }, node.textContent ? 300 : 0);
+  };
+  return {node, look};
+}
+
+/// "About 12 min · 14 GB of memory", and plainly what nobody knows yet.
+export function forecast_words({steps, seconds, memory_bytes, memory_measured}) {
+  if (!steps) return "";
+  const memory = memory_bytes ? `${memory_measured ? "" : "about "}${bytes(memory_bytes)} of memory` : "memory not known yet";
+  if (seconds) return `About ${duration(seconds)} · ${memory}`;
+  return memory_bytes ? `${memory[0].toUpperCase()}${memory.slice(1)} · the first steps will tell how long it takes` : "Time and memory are not known yet; the first steps will tell";
 }
 
 function earlier_list(jobs) {
   if (!jobs.length) return null;
-  return el("section", {style: {marginTop: "40px"}}, el("h2", {}, "Earlier trainings"), el("ul", {class: "rows"}, jobs.map((job) =>
+  return el("section", {class: "earlier"}, el("h2", {}, "Earlier trainings"), el("ul", {class: "rows"}, jobs.map((job) =>
     el("li", {}, el("a", {href: `/p/${job.id}`}, job.destination || job.id), el("span", {}, el("span", {class: "muted"}, ago(job.created_at)), el("span", {class: `pill ${job.status}`}, job.status))))));
 }

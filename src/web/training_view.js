@@ -9,11 +9,10 @@ import {ago, is_ended, local_path, seed_value} from "./text.js";
 export function training_view(id, go) {
   const title = el("h1", {tabIndex: -1}, "Training"), words = el("p", {class: "muted"});
   const line = status_line("training"), chart = loss_chart();
-  const messages = el("div", {class: "messages"}), result = el("div", {class: "below"}), previews = el("div", {class: "previews"}), below = el("div", {class: "below"});
-  const previews_part = el("section", {hidden: true}, el("h2", {}, "Previews"), previews);
+  const messages = el("div", {class: "messages"}), result = el("div", {class: "below"}), previews = preview_strips(), below = el("div", {class: "below"});
   const files = el("ul", {class: "plain"}), files_title = el("summary", {}), files_part = el("details", {class: "fold", hidden: true}, files_title, files);
   const node = el("div", {class: "training"}, el("div", {class: "heading"}, title, words), line.node, messages, files_part, result,
-                  el("section", {}, el("h2", {}, "Loss"), chart.node), previews_part, below);
+                  el("section", {}, el("h2", {}, "Loss"), chart.node), previews.node, below);
   let shown = "", points = 0;
   const stop = follow(id, (state) => {
     const {job} = state;
@@ -26,11 +25,7 @@ export function training_view(id, go) {
       const log = below.querySelector(".log pre");
       if (log) log.textContent = shown_log(state.logs);
     }
-    while (previews.childElementCount < state.previews.length) {
-      const {url, step} = state.previews[previews.childElementCount];
-      previews_part.hidden = false;
-      previews.append(el("figure", {}, el("img", {src: url, alt: `Preview after ${step} steps`}), el("figcaption", {}, `step ${step}`)));
-    }
+    previews.show(state);
     const left_out = refused_files(state.logs);
     if (left_out.length !== files.childElementCount) fill(files, left_out.map((text) => el("li", {dir: "auto"}, text)));
     files_part.hidden = !left_out.length;
@@ -42,10 +37,46 @@ export function training_view(id, go) {
     words.textContent = job.input.trigger_word ? `Trigger word ${job.input.trigger_word}` : "";
     fill(messages, job.error ? el("p", {class: "error", role: "alert"}, job.error) : null, warnings_of(job, state.logs).map((text) => el("p", {class: "warning"}, text)));
     fill(below, settings_list(job, state.logs), log_fold(state));
-    if (job.status === "succeeded") fill(result, ready(job, name));
+    if (job.status === "succeeded") fill(result, ready(job, name, state.logs));
     else if (is_ended(job.status)) fill(result, el("div", {class: "actions"}, button("Train again", () => go(`/train?destination=${encodeURIComponent(name)}`))));
   });
   return {node, close: stop};
+}
+
+/// What the training draws on its way, a row for each prompt, by step. Room is kept from the start.
+function preview_strips() {
+  const rows = el("div", {class: "strips"}), note = el("p", {class: "empty"});
+  const node = el("section", {hidden: true}, el("h2", {}, "Previews"), rows);
+  const strips = new Map();
+  const strip_of = (prompt) => {
+    if (!strips.has(prompt)) {
+      if (!strips.size) fill(rows);
+      const strip = el("ol", {class: "previews", "aria-label": `Previews of ${prompt}`});
+      strips.set(prompt, strip);
+      rows.append(el("p", {class: "muted", dir: "auto"}, prompt), strip);
+    }
+    return strips.get(prompt);
+  };
+  const show = ({job, samples, logs}) => {
+    const every = job.input.wandb_sample_prompts ? job.input.wandb_sample_interval ?? 100 : /a preview is drawn every (\d+) steps/.exec(logs)?.[1];
+    node.hidden = !samples.length && (!every || is_ended(job.status));
+    if (!samples.length && !strips.size) {
+      note.textContent = `The first one comes after ${every} steps.`;
+      fill(rows, el("div", {class: "previews"}, note));
+    }
+    for (const {step, prompt, url} of samples) {
+      const strip = strip_of(prompt);
+      const known = [...strip.children].find((each) => Number(each.dataset.step) === step);
+      if (known?.dataset.url === url) continue;
+      const at_end = strip.scrollLeft + strip.clientWidth >= strip.scrollWidth - 20;
+      const item = el("li", {data: {step, url}}, el("a", {href: url, target: "_blank"}, el("img", {src: url, alt: `Step ${step}: ${prompt}`, width: 180, height: 180})),
+                        el("span", {}, `step ${step}`));
+      if (known) known.replaceWith(item);
+      else strip.insertBefore(item, [...strip.children].find((each) => Number(each.dataset.step) > step) ?? null);
+      if (at_end) strip.scrollLeft = strip.scrollWidth;
+    }
+  };
+  return {node, show};
 }
 
 /// From the report that the data set's check writes into the log: "not used:" and its indented lines.
@@ -54,17 +85,63 @@ function refused_files(logs) {
   return block ? block[1].trimEnd().split("\n").map((line) => line.trim()) : [];
 }
 
-function ready(job, name) {
+function ready(job, name, logs) {
   const version = job.output?.version?.split(":")[1] ?? "";
   const weights = local_path(job.output?.weights);
-  const compare = el("div", {});
+  const more = el("div", {});
+  const sent_to = /^Uploaded: (https?:\/\/\S+)$/m.exec(logs)?.[1];
   return [
     el("div", {class: "actions"},
       name ? el("a", {class: "button primary", href: `/${name}`}, "Try it") : null,
-      version ? button("Compare", () => fill(compare, comparison(name, version, job.input.trigger_word ?? ""))) : null,
-      weights ? el("a", {class: "button", href: weights, download: `${name.replace("/", "-") || "trained"}.tar`}, icon("download"), "Download the adapter") : null),
-    compare,
+      version ? button("Compare", () => fill(more, comparison(name, version, job.input.trigger_word ?? ""))) : null,
+      weights ? el("a", {class: "button", href: weights, download: `${name.replace("/", "-") || "trained"}.tar`}, icon("download"), "Download the adapter") : null,
+      version ? button("Push to Hugging Face", () => fill(more, push_form(job.id, name))) : null),
+    sent_to ? el("p", {}, "On the hub: ", hub_link(sent_to)) : null,
+    more,
   ];
+}
+
+const hub_link = (url) => el("a", {href: url, target: "_blank", rel: "noopener noreferrer"}, url);
+
+/// The token goes to the server with this one request and is kept nowhere.
+function push_form(id, name) {
+  const repository = el("input", {id: "hub-repository", type: "text", autocomplete: "off", spellcheck: false, placeholder: `your-name/${name.split("/").pop()}`, "aria-describedby": "hub-repository-error"});
+  const token = el("input", {id: "hub-token", type: "password", autocomplete: "off", "aria-describedby": "hub-token-help hub-token-error"});
+  const hidden = el("input", {id: "hub-private", type: "checkbox", class: "switch"});
+  const complaint = (field) => el("p", {class: "complaint", id: `hub-${field}-error`, role: "alert", hidden: true});
+  const complaints = {repository: complaint("repository"), token: complaint("token")}, general = complaint("general");
+  const bar = el("progress", {max: 1, value: 0, "aria-label": "Upload", hidden: true}), words = el("p", {role: "status"});
+  const send = el("button", {type: "submit", class: "button primary"}, "Push");
+  const tell = (place, text = "") => {
+    place.textContent = text;
+    place.hidden = !text;
+  };
+  const form = el("form", {class: "push card", noValidate: true, "aria-label": "Push to Hugging Face"}, el("h2", {}, "Push to Hugging Face"),
+    el("p", {class: "muted"}, "The adapter goes there with a card that names licence, base model and trigger word, and the newest previews."),
+    el("div", {class: "field"}, el("label", {htmlFor: "hub-repository"}, "Repository"), repository, complaints.repository),
+    el("div", {class: "field"}, el("label", {htmlFor: "hub-token"}, "Access token"), token, el("p", {class: "help", id: "hub-token-help"}, "One that may write. It is used for this upload and kept nowhere."), complaints.token),
+    el("div", {class: "row"}, hidden, el("label", {htmlFor: "hub-private"}, "Private, when the repository is new")),
+    general, bar, words, el("div", {class: "row"}, send));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    for (const each of [complaints.repository, complaints.token, general]) tell(each);
+    send.disabled = true;
+    bar.hidden = false;
+    bar.removeAttribute("value");
+    words.textContent = "Sending …";
+    try {
+      const page = await api.push(id, {repository: repository.value.trim(), token: token.value.trim(), hidden: hidden.checked}, (share) => { bar.value = share; });
+      token.value = "";
+      fill(words, "Done: ", hub_link(page));
+    } catch (error) {
+      words.textContent = "";
+      for (const [field, text] of error.fields ?? []) tell(complaints[field] ?? general, text);
+      if (!error.fields?.size) tell(general, error.message);
+    }
+    send.disabled = false;
+    bar.hidden = true;
+  });
+  return form;
 }
 
 /// The same prompt and seed twice: with the new adapter, and without it or with that of another version.
@@ -76,7 +153,7 @@ function comparison(name, version, trigger) {
     for (const each of versions)
       if (each.id !== version) other.append(el("option", {value: each.id}, `Version ${each.id.slice(0, 8)}, ${ago(each.created_at)}`));
   }, () => {});
-  const views = [job_view(), job_view()];
+  const views = ["With this adapter", "Without it, or with another version"].map((label) => job_view({}, el("p", {class: "empty"}, "Not drawn yet"), label));
   const complaint = el("p", {class: "complaint", role: "alert", hidden: true});
   const run = async () => {
     complaint.hidden = true;
@@ -90,7 +167,7 @@ function comparison(name, version, trigger) {
       complaint.hidden = false;
     }
   };
-  return el("section", {class: "compare"}, el("h2", {}, "Side by side"), el("div", {class: "field"}, el("label", {htmlFor: "compare-prompt"}, "Prompt for both"), field, complaint),
+  return el("section", {class: "compare card"}, el("h2", {}, "Side by side"), el("div", {class: "field"}, el("label", {htmlFor: "compare-prompt"}, "Prompt for both"), field, complaint),
     el("div", {class: "row"}, button("Draw both", run, {class: "button primary"})),
     el("div", {class: "pair"}, el("div", {}, el("div", {class: "row head"}, el("h3", {}, "With this adapter")), views[0].node),
        el("div", {}, el("div", {class: "row head"}, other), views[1].node)));

@@ -70,6 +70,18 @@ check("axe finds nothing on pages with content", "working", async ({page, server
   }
 });
 
+check("a strip of pictures widens nothing", "working", async ({page, server}) => {
+  for (let i = 0; i < 8; ++i) await server.post("/v1/models/black-forest-labs/flux-schnell/predictions", {input: {prompt: `picture ${i}`, num_inference_steps: 1}});
+  for (const [width, height] of [[390, 844], [820, 1180]]) {
+    await page.setViewportSize({width, height});
+    await page.goto(`${server.url}/black-forest-labs/flux-schnell`);
+    await until(async () => await page.locator(".strip .mini").count() >= 8, "the strip");
+    const [stage, strip] = await page.evaluate(() => [".stage", ".strip"].map((each) => document.querySelector(each).getBoundingClientRect().right));
+    const edge = await page.evaluate(() => document.documentElement.clientWidth);
+    assert(Math.max(stage, strip) <= edge - 15, `stage ends at ${stage}, strip at ${strip}, of ${edge} pixels`);
+  }
+});
+
 check("search and filters", "full", async ({page, server}) => {
   await page.goto(`${server.url}/gallery`);
   await page.locator(".cell").first().waitFor();

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import {folder, run_checks, Server, write_results} from "./support.mjs";
+import {folder, Hub, run_checks, Server, write_results} from "./support.mjs";
 import "./page_checks.mjs";
 import "./job_checks.mjs";
 import "./train_checks.mjs";
@@ -10,7 +10,7 @@ class Servers {
   made = new Map();
   kinds = {
     idle: () => new Server("idle"),  // no worker: jobs wait
-    working: () => new Server("working", {workers: 1}),
+    working: () => new Server("working", {workers: 1, hub: new Hub()}),
     restarted: () => new Server("restarted", {workers: 1}),
     full: () => new Server("full"),
     locked: () => new Server("locked", {extra: ["--token", "a-token-of-the-tests"]}),

@@ -78,6 +78,22 @@ check("empty pages say what to do first", "idle", async ({page, server}) => {
   await page.getByText("Drop pictures, a folder or a zip here").waitFor();
 });
 
+check("what stands in for a model is said, and how to have the model", "idle", async ({page, server}) => {
+  for (const path of ["/", kModel, "/train", "/settings"]) {
+    await page.goto(server.url + path);
+    const words = page.locator(".stand-in").first();
+    await words.getByText("calotype serve --model dev=FOLDER").waitFor();
+    assert(/stands in/.test(await words.textContent()), await words.textContent());
+  }
+  // The model in the box is called what it is.
+  await page.route("**/v1/page/site", async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({json: {...await answer.json(), note: "Pictures of black-forest-labs/flux-dev are drawn by calotype-icons, which stands in for them."}});
+  });
+  await page.goto(`${server.url}/`);
+  await page.getByText("It is the small model in the box: it draws simple icons").waitFor();
+});
+
 check("the keyboard reaches everything", "idle", async ({page, server}) => {
   await page.goto(server.url + kModel);
   await page.locator("textarea").waitFor();

@@ -27,9 +27,24 @@ for (const rest = process.argv.slice(2); rest.length;) {
 
 export const folder = fs.mkdtempSync(path.join(os.tmpdir(), "calotype-web-"));
 
+/// The stand-in hub of the tests; "hf_valid" is its token.
+export class Hub {
+  async start() {
+    if (this.url) return this.url;
+    this.process = spawn("python3", ["tests/support/hub_server.py"], {stdio: ["pipe", "pipe", "ignore"]});
+    const ports = await new Promise((resolve, reject) => {
+      this.process.stdout.once("data", (line) => resolve(String(line).trim().split(" ")));
+      this.process.once("error", reject);
+    });
+    return this.url = `http://127.0.0.1:${ports[0]}`;
+  }
+  stop() { this.process?.kill(); }
+}
+
 /// A server on a free port (or the one it had), with a data folder that outlives it.
 export class Server {
-  constructor(name, {workers = 0, extra = []} = {}) {
+  constructor(name, {workers = 0, extra = [], hub = null} = {}) {
+    this.hub = hub;
     this.data = path.join(folder, name);
     this.workers = workers;
     this.extra = extra;
@@ -38,7 +53,8 @@ export class Server {
   async start() {
     const count = options.stand_in ? 0 : this.workers;
     const log = fs.openSync(`${this.data}.log`, "a");
-    this.process = spawn(options.program, ["serve", "--port", String(this.port), "--data", this.data, "--workers", String(count), "--model", model, ...this.extra], {stdio: ["ignore", "pipe", log]});
+    this.process = spawn(options.program, ["serve", "--port", String(this.port), "--data", this.data, "--workers", String(count), "--model", model, ...this.extra],
+                         {stdio: ["ignore", "pipe", log], env: {...process.env, ...this.hub ? {HF_ENDPOINT: await this.hub.start()} : {}}});
     this.url = await new Promise((resolve, reject) => {
       let text = "";
       this.process.stdout.on("data", (part) => {
@@ -60,6 +76,7 @@ export class Server {
   }
   async stop() {
     this.worker?.kill("SIGKILL");
+    this.hub?.stop();
     if (this.process?.exitCode === null) await this.end_server();
   }
   async post(where, body, headers = {}) {

@@ -3,7 +3,7 @@ import {execFileSync} from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import {deflateSync} from "node:zlib";
-import {assert, prompt, check, equal, folder, until} from "./support.mjs";
+import {assert, axe, prompt, check, equal, folder, options, until} from "./support.mjs";
 
 const kHostileName = `<b onclick=alert(1)>evil 🦊 "x".png`;
 const kHostileCaption = `<script>document.title="broken"</script> "quoted" ümläut`;
@@ -87,6 +87,8 @@ check("from dropped pictures to a model of one's own", "working", async ({page, 
   await page.getByRole("spinbutton", {name: "Steps"}).fill("6");
   await page.getByPlaceholder("my-first-model").fill("Clay Fox");
   equal(await page.getByPlaceholder("my-first-model").inputValue(), "clay-fox", "the name as the server takes it");
+  // Nothing was trained here before.
+  if (!options.stand_in) await until(async () => /^About \d.* [MG]B of memory · the first steps will tell/.test(await page.locator(".forecast").textContent()), "memory is forecast, time is not");
   await page.getByRole("button", {name: "Start training"}).click();
   await page.waitForURL(/\/p\//, {timeout: 30000});
 
@@ -103,6 +105,7 @@ print(json.dumps({n: z.read(n).decode() if n.endswith(".txt") else len(z.read(n)
   equal(listed[kHostileName], png(300, 320, 9).length, "a picture, untouched");
 
   await page.getByRole("link", {name: "Try it"}).waitFor({timeout: 240000});
+  if (!options.stand_in) await until(async () => await page.locator("ol.previews li").count() === 6, "a preview of each step came while the page was open");
   await page.getByRole("link", {name: "Try it"}).click();
   await page.getByRole("heading", {name: "clay-fox"}).waitFor();
   await prompt(page).fill("ZWX in the snow");
@@ -113,6 +116,98 @@ print(json.dumps({n: z.read(n).decode() if n.endswith(".txt") else len(z.read(n)
   await page.getByText("latest").waitFor();
   assert(await page.locator(".versions li").count() === 1, "one version");
 });
+
+/// The training that made clay-fox, by its page.
+async function finished(page, server) {
+  const {results} = await server.get("/v1/trainings");
+  const training = results.find(({status, output}) => status === "succeeded" && output?.version);
+  await page.goto(`${server.url}/p/${training.id}`);
+  return training;
+}
+
+check("previews stay with their training", "working", async ({page, server}) => {
+  if (options.stand_in) return;
+  await finished(page, server);
+  const strip = page.getByRole("list", {name: "Previews of ZWX"});
+  await strip.waitFor();
+  equal(await strip.locator("img").evaluateAll((images) => images.map((image) => image.alt)), [1, 2, 3, 4, 5, 6].map((step) => `Step ${step}: ZWX`), "in the order of steps");
+  await until(() => strip.locator("img").last().evaluate((image) => image.complete && image.naturalWidth > 0), "the last one is shown");
+  equal(await axe(page), [], "axe");
+});
+
+check("the second training is forecast from the first", "working", async ({page, server}) => {
+  if (options.stand_in) return;
+  await page.goto(`${server.url}/train`);
+  const forecast = page.locator(".forecast");
+  await until(async () => /^About \d[^·]* · \d+[^·]* of memory$/.test(await forecast.textContent()), "time and measured memory");
+  const seconds = async () => (await server.post("/v1/page/forecast", {trainer: "ostris/flux-dev-lora-trainer", input: {steps: 500}})).seconds;
+  const answer = await server.post("/v1/page/forecast", {trainer: "ostris/flux-dev-lora-trainer", input: {steps: 1000}});
+  assert(Math.abs(answer.seconds - 2 * await seconds()) < 1e-6 * answer.seconds, "twice the steps take twice as long");
+  // Other sizes of pictures were never trained here.
+  await page.locator(".more summary, .form summary").first().click();
+  await page.getByLabel("Resolution", {exact: true}).fill("64");
+  await until(async () => /the first steps will tell/.test(await forecast.textContent()), "unknown is said");
+  await page.getByLabel("Resolution", {exact: true}).fill("nonsense");
+  await until(async () => /not known yet/.test(await forecast.textContent()), "nonsense is no reason to fail");
+});
+
+check("with and without the adapter, side by side", "working", async ({page, server}) => {
+  await finished(page, server);
+  await page.getByRole("button", {name: "Compare"}).click();
+  await page.getByLabel("Prompt for both").fill("ZWX in the rain");
+  await page.getByRole("button", {name: "Draw both"}).click();
+  await until(async () => await page.locator(".pair .stage a.tile img").count() === 2, "two pictures", 240000);
+  const {results} = await server.get("/v1/predictions?limit=2");
+  equal(results[0].input.seed, results[1].input.seed, "the same seed");
+  equal(results.map(({input}) => input.lora_scale ?? 1).sort(), [0, 1], "one without the adapter");
+  equal(await axe(page), [], "axe");
+});
+
+check("to the hub", "working", async ({page, server}) => {
+  if (options.stand_in) return;
+  const training = await finished(page, server);
+  await page.getByRole("button", {name: "Push to Hugging Face"}).click();
+  const form = page.getByRole("form", {name: "Push to Hugging Face"});
+  const push = form.getByRole("button", {name: "Push"});
+  await push.click();
+  await form.locator("#hub-repository-error").getByText("This is needed.").waitFor();
+  await form.getByLabel("Repository", {exact: true}).fill("no slash");
+  await form.getByLabel("Access token").fill("hf_wrong");
+  await push.click();
+  await until(async () => (await form.locator("#hub-repository-error").textContent()).length > 10, "a name that cannot be");
+  await form.getByLabel("Repository", {exact: true}).fill("me/clay-fox");
+  await push.click();
+  await until(async () => (await form.locator("#hub-general-error").textContent()).length > 10, "a token that may not", 30000);
+  equal(await axe(page), [], "axe");
+  await form.getByLabel("Access token").fill("hf_valid");
+  await push.click();
+  const link = form.getByRole("link", {name: `${server.hub.url}/me/clay-fox`});
+  await link.waitFor({timeout: 30000});
+  const card = await (await fetch(`${server.hub.url}/me/clay-fox/resolve/main/README.md`)).text();
+  assert(card.includes('instance_prompt: "ZWX"') && card.includes("sample-0.webp"), card);
+  const weights = await fetch(`${server.hub.url}/me/clay-fox/resolve/main/lora.safetensors`);
+  assert((await weights.arrayBuffer()).byteLength > 1000, "the adapter is there");
+  // The token is nowhere any more.
+  equal(await form.getByLabel("Access token").inputValue(), "", "the field");
+  const kept = await page.evaluate(() => document.documentElement.outerHTML + JSON.stringify({...localStorage, ...sessionStorage}));
+  assert(!kept.includes("hf_valid"), "the page keeps the token");
+  assert(!JSON.stringify(await server.get(`/v1/page/jobs/${training.id}`)).includes("hf_valid"), "the job keeps the token");
+  const found = execFileSync("sh", ["-c", `grep -rl hf_valid "$0" || true`, server.data], {encoding: "utf8"});
+  equal(found, "", "files of the server with the token");
+}, {expected: /422/});
+
+check("an upload goes on after the connection broke", "idle", async ({page, server}) => {
+  await page.goto(`${server.url}/train`);
+  await page.locator(".drop-zone").waitFor();
+  await drop(page, dropped());
+  await page.getByPlaceholder("my-first-model").fill("flaky-fox");
+  let tries = 0;
+  await page.route("**/v1/files", (route) => ++tries <= 2 ? route.abort("connectionreset") : route.continue());
+  await page.getByRole("button", {name: "Start training"}).click();
+  await page.getByText("The connection broke; sent again in 2 s").waitFor();
+  await page.waitForURL(/\/p\//, {timeout: 30000});
+  equal(tries, 3, "tries");
+}, {expected: /ERR_|Failed to load/});
 
 check("a training is canceled", "working", async ({page, server}) => {
   await page.goto(`${server.url}/train`);
