@@ -365,7 +365,7 @@ def main():
     parser.add_argument('--flow-seconds', type=float, default=0)
     parser.add_argument('--distil-seconds', type=float, default=0)
     parser.add_argument('--bank', type=int, nargs=2, default=[400_000, 80_000], help='pictures of 128 and of 256 pixels')
-    parser.add_argument('--batch', type=int, nargs=2, default=[1024, 320])
+    parser.add_argument('--batch', type=int, nargs=2, default=[768, 240], help='of each size; more than 65,536 rows of CLIP take another kernel')
     parser.add_argument('--late', type=float, default=0.45, help='share of the steps before the first of 256 pixels')
     parser.add_argument('--text-tokens', type=int, default=64)
     parser.add_argument('--concepts', type=int, default=10_000, help='only the first of concepts.txt')
