@@ -72,7 +72,8 @@ void add_options(CLI::App& command, Options& o) {
   named("--database", o.store.database, "CALOTYPE_DATABASE", "sqlite:PATH or postgresql://…; default: in --data");
   named("--files", o.store.files, "CALOTYPE_FILES", "folder or s3://…; default: in --data");
   named("--model", o.models, "CALOTYPE_MODELS",
-        "NAME=PATH of weights (NAME: dev, schnell, OWNER/NAME), or PATH for all")
+        "NAME=PATH of weights (NAME: dev, schnell, OWNER/NAME), or PATH for all; PATH may be what was given to "
+        "`calotype pull`")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   named("--models-file", o.models_file, "CALOTYPE_MODELS_FILE", "JSON file of weights; default: DATA/models.json");
   named("--device", o.compute.device, "CALOTYPE_DEVICE", "cpu, cuda or cuda:N; auto: CUDA when there");

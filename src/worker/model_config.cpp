@@ -6,6 +6,7 @@
 #include "base/atomic_file.h"
 #include "base/data_folder.h"
 #include "base/error.h"
+#include "hub/pull.h"
 
 namespace calotype::worker {
 namespace fs = std::filesystem;
@@ -18,18 +19,19 @@ constexpr const char* kDefault = "default";
 constexpr const char* kHowTo =
     "name some with --model PATH or --model dev=PATH, in DATA/models.json, or in $CALOTYPE_MODEL";
 
-void check_exists(const fs::path& path, const std::string& where) {
+/// The path `given`, below `folder` unless absolute, or the folder of the model that `calotype pull` fetched.
+fs::path existing(const std::string& given, const fs::path& folder, const std::string& where) {
   std::error_code ignored;
-  base::check(fs::exists(path, ignored), ErrorKind::bad_input, "{}: names {}, which does not exist", where,
-              path.string());
+  const fs::path path = folder / given;
+  if (fs::exists(path, ignored)) return path;
+  if (const auto pulled = hub::find_pulled_model(given)) return *pulled;
+  base::fail(ErrorKind::bad_input, "{}: names {}, which does not exist and was not pulled", where, path.string());
 }
 
 fs::path path_of(const json& value, const fs::path& folder, const std::string& where) {
   base::check(value.is_string() && !value.get<std::string>().empty(), ErrorKind::bad_input,
               "{}: is {}, expected a path", where, base::printable(value.dump()));
-  const fs::path path = folder / value.get<std::string>();
-  check_exists(path, where);
-  return path;
+  return existing(value.get<std::string>(), folder, where);
 }
 
 LocalWeights weights_of(const json& value, const fs::path& folder, const std::string& where) {
@@ -70,8 +72,7 @@ void read_environment(ModelConfig& config) {
   for (const auto& [variable, name] : variables) {
     const char* value = std::getenv(variable);
     if (!value || !*value) continue;
-    check_exists(value, std::string("$") + variable);
-    add(config, name, {.model = value});
+    add(config, name, {.model = existing(value, "", std::string("$") + variable)});
   }
 }
 
@@ -111,8 +112,7 @@ ModelConfig read_model_config(const ModelConfigSources& sources) {
   for (const std::string& text : sources.given) {
     const size_t equals = text.find('=');
     const bool named = equals != std::string::npos && !fs::exists(text);
-    const fs::path path = named ? text.substr(equals + 1) : text;
-    check_exists(path, "--model " + base::printable(text));
+    const fs::path path = existing(named ? text.substr(equals + 1) : text, "", "--model " + base::printable(text));
     add(config, named ? text.substr(0, equals) : kDefault, {.model = path});
   }
   const fs::path box = base::data_folder() / "models" / "calotype-icons";

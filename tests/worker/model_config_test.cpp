@@ -72,6 +72,22 @@ TEST_F(ModelConfigTest, TheEnvironmentIsTheWeakest) {
   EXPECT_EQ(shown(strong, kDev, "dev"), "FLUX.1-dev");
 }
 
+// Where pull() leaves it: tests/hub/hub_test.cpp.
+TEST_F(ModelConfigTest, PulledModelsAreFoundByName) {
+  const fs::path pulled = folder_ / "calotype/models/who/FLUX.1-dev";
+  fs::create_directories(pulled);
+  EXPECT_THROW(read("", {"dev=who/FLUX.1-dev"}), base::Error);
+  base::write_file(pulled / "calotype-source.json", "{}");
+  ::setenv("XDG_DATA_HOME", folder_.path().c_str(), 1);
+  const ModelConfig named = read("", {"dev=who/FLUX.1-dev"}), all = read("", {"who/FLUX.1-dev"}),
+                    file = read(R"({"models": {"dev": {"model": "who/FLUX.1-dev", "vae": "vae"}}})");
+  ::unsetenv("XDG_DATA_HOME");
+  EXPECT_EQ(weights_behind(named, kDev, "dev").weights.model, pulled);
+  EXPECT_FALSE(weights_behind(named, kDev, "dev").stand_in);
+  EXPECT_EQ(weights_behind(all, "black-forest-labs/flux-schnell", "schnell").weights.model, pulled);
+  EXPECT_EQ(weights_behind(file, kDev, "dev").weights.model, pulled);
+}
+
 TEST_F(ModelConfigTest, MistakesAreNamed) {
   EXPECT_THROW(weights_behind(ModelConfig{}, kDev, "dev"), base::Error);
   const std::pair<const char*, const char*> cases[] = {
