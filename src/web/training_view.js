@@ -7,9 +7,9 @@ import {job_view, log_fold, settings_list, shown_log, status_line, warnings_of} 
 import {ago, is_ended, local_path, seed_value} from "./text.js";
 
 export function training_view(id, go) {
-  const title = el("h1", {tabIndex: -1}, "Training"), words = el("p", {class: "muted"});
+  const title = el("h1", {tabIndex: -1}, "Training"), words = el("p", {class: "muted"}, "\u00a0");
   const line = status_line("training"), chart = loss_chart();
-  const messages = el("div", {class: "messages"}), result = el("div", {class: "below"}), previews = preview_strips(), below = el("div", {class: "below"});
+  const messages = el("div", {class: "messages"}), result = el("div", {class: "below outcome"}), previews = preview_strips(), below = el("div", {class: "below"});
   const files = el("ul", {class: "plain"}), files_title = el("summary", {}), files_part = el("details", {class: "fold", hidden: true}, files_title, files);
   const node = el("div", {class: "training"}, el("div", {class: "heading"}, title, words), line.node, messages, files_part, result,
                   el("section", {}, el("h2", {}, "Loss"), chart.node), previews.node, below);
@@ -34,7 +34,7 @@ export function training_view(id, go) {
     shown = job.status;
     const name = job.destination || job.output?.version?.split(":")[0] || "";
     fill(title, el("span", {class: "owner"}, "Training of "), name || job.id);
-    words.textContent = job.input.trigger_word ? `Trigger word ${job.input.trigger_word}` : "";
+    words.textContent = job.input.trigger_word ? `Trigger word ${job.input.trigger_word}` : "\u00a0";
     fill(messages, job.error ? el("p", {class: "error", role: "alert"}, job.error) : null, warnings_of(job, state.logs).map((text) => el("p", {class: "warning"}, text)));
     fill(below, settings_list(job, state.logs), log_fold(state));
     if (job.status === "succeeded") fill(result, ready(job, name, state.logs));
@@ -59,10 +59,10 @@ function preview_strips() {
   };
   const show = ({job, samples, logs}) => {
     const every = job.input.wandb_sample_prompts ? job.input.wandb_sample_interval ?? 100 : /a preview is drawn every (\d+) steps/.exec(logs)?.[1];
-    node.hidden = !samples.length && (!every || is_ended(job.status));
+    node.hidden = !samples.length && is_ended(job.status);
     if (!samples.length && !strips.size) {
-      note.textContent = `The first one comes after ${every} steps.`;
-      fill(rows, el("div", {class: "previews"}, note));
+      note.textContent = every ? `The first one comes after ${every} steps.` : "Pictures of what is learned appear here.";
+      if (!note.isConnected) fill(rows, el("p", {class: "muted", dir: "auto"}, job.input.trigger_word || "\u00a0"), el("div", {class: "previews"}, note));
     }
     for (const {step, prompt, url} of samples) {
       const strip = strip_of(prompt);

@@ -92,6 +92,11 @@ check("from dropped pictures to a model of one's own", "working", async ({page, 
   await page.getByRole("button", {name: "Start training"}).click();
   await page.waitForURL(/\/p\//, {timeout: 30000});
 
+  await page.evaluate(() => {
+    globalThis.shifts = [];
+    new PerformanceObserver((list) => { for (const entry of list.getEntries()) globalThis.shifts.push([entry.value, ...entry.sources.map((source) => source.node?.className ?? source.node?.nodeName)]); }).observe({type: "layout-shift"});
+  });
+
   // The upload is a zip that another program reads.
   const {results} = await server.get("/v1/files?limit=1");
   const zip = path.join(folder, "sent.zip");
@@ -106,6 +111,9 @@ print(json.dumps({n: z.read(n).decode() if n.endswith(".txt") else len(z.read(n)
 
   await page.getByRole("link", {name: "Try it"}).waitFor({timeout: 240000});
   if (!options.stand_in) await until(async () => await page.locator("ol.previews li").count() === 6, "a preview of each step came while the page was open");
+  // The one broken file was left out, and says so at the end.
+  const shifts = await page.evaluate(() => globalThis.shifts);
+  assert(shifts.reduce((sum, [value]) => sum + value, 0) < 0.03, `layout shifts ${JSON.stringify(shifts)}`);
   await page.getByRole("link", {name: "Try it"}).click();
   await page.getByRole("heading", {name: "clay-fox"}).waitFor();
   await prompt(page).fill("ZWX in the snow");
