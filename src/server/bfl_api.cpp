@@ -29,7 +29,7 @@ constexpr Endpoint kEndpoints[] = {
 };
 
 constexpr const char* kFinetuned[] = {"/flux-pro-finetuned", "/flux-pro-1.1-ultra-finetuned", "/flux-dev-finetuned"};
-// Those that start from a picture, fine-tuned or not.
+// Those of models that take a picture, fine-tuned or not.
 constexpr const char* kFromPictures[] = {"/flux-pro-1.0-fill",
                                          "/flux-pro-1.0-canny",
                                          "/flux-pro-1.0-depth",
@@ -113,9 +113,10 @@ Response create(Site& site, Request& request, const char* model) {
 
 Response refuse_pictures(Site&, Request& request) {
   request.read_json_object();
-  throw Problem(422, "Not supported",
-                fmt::format("{} starts from a picture, which this server cannot do yet; {} draws from text.",
-                            request.path.substr(request.path.rfind('/') + 1), kEndpoints[0].path + 1));
+  throw Problem(
+      422, "Not supported",
+      fmt::format("{} needs a model for pictures (Fill, Canny, Depth, Kontext), which does not run here; {} does.",
+                  request.path.substr(request.path.rfind('/') + 1), kEndpoints[0].path + 1));
 }
 
 const char* status_word(const Job& job) {
