@@ -39,7 +39,8 @@ struct ModelConfigSources {
 
 /// The file: {"models": {"dev": "PATH", "me/mine": {"model": "PATH", "vae": "PATH", "dtype": "bf16"}}}. Weaker than it:
 /// $CALOTYPE_MODEL_SCHNELL, $CALOTYPE_MODEL_DEV and $CALOTYPE_MODEL (the default). Relative paths of the file count
-/// from its folder. Errors: bad_input for what is no such file or names no existing path.
+/// from its folder. A PATH that does not exist may be OWNER/NAME of a pulled model (hub/pull.h). Errors: bad_input for
+/// what is no such file or names no existing path.
 ModelConfig read_model_config(const ModelConfigSources& sources);
 
 struct Backing {
