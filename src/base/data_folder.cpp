@@ -23,4 +23,10 @@ const fs::path& data_folder() {
   return folder;
 }
 
+fs::path model_in_the_box() {
+  const fs::path box = data_folder() / "models" / "calotype-icons";
+  std::error_code error;
+  return fs::exists(box / "model_index.json", error) ? box : fs::path();
+}
+
 }  // namespace calotype::base

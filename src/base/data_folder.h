@@ -9,4 +9,7 @@ namespace calotype::base {
 /// Holds "models/". Thread-safe.
 const std::filesystem::path& data_folder();
 
+/// The small model that draws icons, in data_folder(); "" when it is not there.
+std::filesystem::path model_in_the_box();
+
 }  // namespace calotype::base

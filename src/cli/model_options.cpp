@@ -68,8 +68,8 @@ void choose_model(ModelOptions& options) {
   if (std::error_code error; !p.model.empty() && !std::filesystem::exists(p.model, error))
     if (const auto pulled = hub::find_pulled_model(p.model.string())) options.paths.model = *pulled;
   if (!p.model.empty() || !p.transformer.empty() || !p.vae.empty() || !p.clip.empty() || !p.t5.empty()) return;
-  const std::filesystem::path box = base::data_folder() / kModelInTheBox;
-  base::check(std::filesystem::exists(box), ErrorKind::bad_input,
+  const std::filesystem::path box = base::model_in_the_box();
+  base::check(!box.empty(), ErrorKind::bad_input,
               "no model was named; give --model a folder or file, for example --model models/FLUX.1-dev");
   options.paths.model = box;
   print_note(

@@ -24,9 +24,6 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 /// Sets the thread count. Errors: bad_input for unknown names; unsupported for a device that is not there.
 pipeline::RuntimeOptions runtime_options(const ModelOptions& options);
 
-/// A small model that draws icons, in base::data_folder().
-constexpr const char* kModelInTheBox = "models/calotype-icons";
-
 /// A model named OWNER/NAME that is no path is the one that `calotype pull` fetched. Where no part of a model was
 /// named, the model in the box is, with a note that says so. Errors: bad_input when there is none.
 void choose_model(ModelOptions& options);

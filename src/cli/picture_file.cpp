@@ -63,6 +63,7 @@ json settings_json(const pipeline::GenerateResult& result, uint64_t seed) {
               {"dtype", pipeline::dtype_name(result.dtype)},
               {"software", kProgramVersion}};
   if (o.guidance) out["guidance"] = *o.guidance;
+  if (o.start) out["strength"] = o.strength;
   // Names alone: a picture that is passed on must not tell how its maker's folders are called.
   for (const adapters::LoraChoice& lora : o.loras)
     out["loras"].push_back({{"name", base::printable(lora.path.filename().string(), 255)}, {"scale", lora.scale}});

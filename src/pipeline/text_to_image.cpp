@@ -43,6 +43,16 @@ image::RgbImage to_image(const Tensor& picture_3HW) {
           .pixels = std::vector<uint8_t>(begin, begin + bytes.numel())};
 }
 
+/// The sides of a picture in its own shape whose area is that of the squares the model was made for.
+std::pair<int, int> sides_like(const image::RgbImage& picture, const vae::AutoencoderConfig& vae) {
+  const double scale = static_cast<double>(vae.sample_size) / std::sqrt(1.0 * picture.width * picture.height);
+  const auto side = [&](int given) {
+    const auto multiple = static_cast<double>(2 * vae.factor());
+    return static_cast<int>(std::clamp(std::round(given * scale / multiple), 1.0, kMaxSide / multiple) * multiple);
+  };
+  return {side(picture.width), side(picture.height)};
+}
+
 int checked_side(std::string_view field, std::optional<int> given, const vae::AutoencoderConfig& vae,
                  std::vector<std::string>& warnings) {
   const int64_t multiple = 2 * vae.factor();
@@ -60,12 +70,23 @@ void check_range(std::string_view field, double value, double low, double high) 
               high);
 }
 
+/// Of the noisiest steps, when a picture is given: diffusers FluxImg2ImgPipeline.get_timesteps, but at least one stays.
+int steps_left_out(const GenerateOptions& options) {
+  return std::min(options.steps - 1, static_cast<int>(options.steps - options.steps * options.strength));
+}
+
 uint64_t random_seed() {
   std::random_device device;  // 32 bits: every client that speaks JSON can repeat the number exactly
   return device();
 }
 
 }  // namespace
+
+Tensor to_tensor(const image::RgbImage& picture) {
+  auto* pixels = const_cast<uint8_t*>(picture.pixels.data());
+  const Tensor bytes = at::from_blob(pixels, {picture.height, picture.width, 3}, at::kByte);
+  return bytes.permute({2, 0, 1}).unsqueeze(0).to(at::kFloat) / 127.5 - 1;
+}
 
 std::vector<image::RgbImage> decode_latents(const vae::Autoencoder& vae, const Tensor& latents_BChw,
                                             const GenerateHooks& hooks) {
@@ -113,10 +134,15 @@ GenerateResult TextToImage::checked(const GenerateOptions& options) const {
       .used = options, .model = bundle_.name, .variant = std::string(bundle_.variant().name), .dtype = dtype_};
   GenerateOptions& used = result.used;
   const flux::Variant& variant = bundle_.variant();
-  used.width = checked_side("width", options.width, vae_config_, result.warnings);
-  used.height = checked_side("height", options.height, vae_config_, result.warnings);
+  if (options.start && !options.width && !options.height)
+    std::tie(used.width, used.height) = sides_like(*options.start, vae_config_);
+  used.width = checked_side("width", used.width, vae_config_, result.warnings);
+  used.height = checked_side("height", used.height, vae_config_, result.warnings);
   check_range("steps", options.steps, 0, 1000);
   if (used.steps == 0) used.steps = variant.steps;
+  if (options.start)
+    base::check(options.strength > 0 && options.strength <= 1, ErrorKind::bad_input,
+                "--strength is {}, expected above 0 and at most 1", options.strength);
   check_range("count", options.count, 1, 64);
   check_range("true-cfg", options.true_cfg, 1, 100);
   check_range("max-sequence-length", options.max_sequence_length, 0, 512);
@@ -238,14 +264,29 @@ image::RgbImage TextToImage::preview(const Tensor& clean_BLC, flux::LatentSize s
   return to_image(vae_->decode(latent.to(dtype_))[0]);
 }
 
+/// Latents of the start [1, C, h, w], of the mean of the posterior: diffusers draws a sample of it.
+Tensor TextToImage::start_latents(const GenerateOptions& options, const GenerateHooks& hooks) {
+  report(hooks, "encode", 0, 1);
+  const vae::Autoencoder encoder(bundle_.part(Component::vae), load_options(), vae::Autoencoder::Parts::both);
+  const Tensor picture = to_tensor(image::resized_to_fill(*options.start, *options.width, *options.height));
+  const Tensor mean = encoder.encode(picture.to(device_, encoder.dtype())).mean_BChw;
+  report(hooks, "encode", 1, 1);
+  return encoder.scaled(mean).to(at::kFloat);
+}
+
 Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditioning& positive,
                             std::optional<flux::Conditioning> negative, const GenerateHooks& hooks) {
   const flux::LatentSize size = latent_size(options);
-  const Tensor noise = flux::noise(options.noise, *options.seed, options.count, size);
-  const Tensor start_BLC = flux::pack(noise).to(dtype_).to(device_);
-  report(hooks, "denoise", 0, options.steps);
+  std::vector<float> sigmas = flux::schedule(bundle_.schedule, options.steps, size.tokens());
+  Tensor start_BChw = flux::noise(options.noise, *options.seed, options.count, size).to(device_);
+  if (options.start) {
+    sigmas.erase(sigmas.begin(), sigmas.begin() + steps_left_out(options));
+    start_BChw = sigmas[0] * start_BChw + (1 - sigmas[0]) * start_latents(options, hooks);
+  }
+  const Tensor start_BLC = flux::pack(start_BChw).to(dtype_);
+  report(hooks, "denoise", 0, static_cast<int64_t>(sigmas.size()) - 1);
   const Tensor latents_BLC = flux::sample(*transformer_, start_BLC, size,
-                                          {.sigmas = flux::schedule(bundle_.schedule, options.steps, size.tokens()),
+                                          {.sigmas = std::move(sigmas),
                                            .positive = positive,
                                            .negative = std::move(negative),
                                            .true_cfg = options.true_cfg,

@@ -43,6 +43,10 @@ struct GenerateOptions {
   int max_sequence_length = 0;       ///< T5 tokens 1 to 512; 0 = the variant's default (schnell 256, dev 512)
   flux::NoiseStream noise = flux::NoiseStream::torch;
   std::vector<adapters::LoraChoice> loras;  ///< added up; scales −10 to 10
+  /// Picture to start from, cropped and scaled to the size; without a size, its shape with the area that the model was
+  /// made for.
+  std::shared_ptr<const image::RgbImage> start;
+  double strength = 0.8;  ///< above 0, at most 1: how much of the start is given up; that share of the steps is done
 };
 
 /// How it is computed.
@@ -63,7 +67,7 @@ struct GenerateResult {
   std::string model, variant;  ///< names
   at::ScalarType dtype = at::kFloat;
   std::vector<std::string> warnings;      ///< what was cut, rounded or ignored
-  std::map<std::string, double> seconds;  ///< per stage: text, load, denoise, decode
+  std::map<std::string, double> seconds;  ///< per stage: text, load, denoise (with encoding a start), decode
   uint64_t peak_memory = 0;               ///< bytes, of the process
   std::vector<adapters::AppliedLora> loras;
 };
@@ -82,6 +86,9 @@ struct GenerateHooks {
   /// Called with finished latents before they are decoded, so that a failing decode loses nothing.
   std::function<void(const Latents&)> latents;
 };
+
+/// 8 bits → [1, 3, H, W] in −1 … 1, as an autoencoder takes pictures.
+Tensor to_tensor(const image::RgbImage& picture);
 
 /// The last step alone: latents [B, C, h, w] to pictures, in tiles when memory asks for it. Errors: bad_input for
 /// latents of another shape; canceled.
@@ -109,6 +116,7 @@ class TextToImage {
   flux::Conditioning conditioning(const std::string& prompt, const GenerateOptions& options, GenerateResult& result,
                                   const GenerateHooks& hooks);
   flux::LatentSize latent_size(const GenerateOptions& options) const;
+  Tensor start_latents(const GenerateOptions& options, const GenerateHooks& hooks);
   Tensor denoise(const GenerateOptions& options, const flux::Conditioning& positive,
                  std::optional<flux::Conditioning> negative, const GenerateHooks& hooks);
   void read_loras(GenerateResult& result);

@@ -68,7 +68,5 @@ std::string dump(const Json& value);
 
 /// "%20" → " "; nothing when a "%" is not followed by two hexadecimal digits.
 std::optional<std::string> percent_decoded(std::string_view text, bool plus_is_blank = false);
-/// For one segment of a path or a query value.
-std::string percent_encoded(std::string_view text);
 
 }  // namespace calotype::server

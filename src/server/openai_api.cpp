@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <sstream>
 
 #include "base/base64.h"
+#include "server/multipart.h"
 #include "server/other_apis.h"
 #include "server/problem.h"
 #include "server/replicate_objects.h"
@@ -18,6 +20,8 @@ using store::JobStatus;
 namespace {
 
 const char* const kDefaultModel = "black-forest-labs/flux-schnell";
+const char* const kEditingModel = "black-forest-labs/flux-dev";  // takes a picture to start from
+constexpr size_t kMostPictureBytes = 50'000'000;                 // as OpenAI's
 constexpr auto kPatience = 590s;  // the client library waits for 600 s
 
 /// What was asked, checked.
@@ -25,6 +29,7 @@ struct ImageRequest {
   std::string model = kDefaultModel, prompt, size = "auto", format = "png", quality = "auto";
   int count = 1, compression = 100, partial_images = 0;
   bool base64 = false, stream = false;
+  std::string start;  ///< file to start from, "" = none
 };
 
 std::string text(const Json& body, const std::string& name, const std::string& otherwise) {
@@ -82,6 +87,10 @@ Json input_of(const ImageRequest& image) {
   Json input = {{"prompt", image.prompt},
                 {"output_format", image.format == "jpeg" ? "jpg" : image.format},
                 {"output_quality", image.compression}};
+  if (!image.start.empty()) {  // the result has its shape
+    input["image"] = image.start;
+    return input;
+  }
   if (image.size == "auto") return input;
   int width = 0, height = 0;
   const char* end = image.size.data() + image.size.size();
@@ -183,8 +192,53 @@ void stream_pictures(Site& site, const ImageRequest& image, Job job, std::ostrea
   }
 }
 
-Response generate(Site& site, Request& request) {
-  const ImageRequest image = parsed(request.read_json_object());
+std::string content_of(std::istream& body, const std::string& field) {
+  std::string content;
+  char block[64 << 10];
+  while (const std::streamsize count = body.rdbuf()->sgetn(block, sizeof block)) {
+    content.append(block, static_cast<size_t>(count));
+    if (content.size() > kMostPictureBytes)
+      throw invalid_field(field, fmt::format("Must be smaller than {} MB.", kMostPictureBytes / 1'000'000));
+  }
+  return content;
+}
+
+/// A form's field as generations has it in JSON.
+Json form_value(const std::string& name, const std::string& value) {
+  const bool is_number = name == "n" || name == "output_compression" || name == "partial_images";
+  if (!is_number && name != "stream") return value;
+  const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+  return parsed.is_discarded() ? Json(value) : parsed;
+}
+
+/// The form of images/edits: its first picture, kept as a file, and the other fields. Masks are not built in yet.
+ImageRequest read_form(Site& site, Request& request) {
+  MultipartReader reader(*request.body, boundary_of(request.header("content-type")));
+  Json fields = {{"model", kEditingModel}};
+  std::string picture, name, type;
+  while (const auto part = reader.next()) {
+    const std::string content = content_of(*part->body, part->name);
+    if (part->name == "mask")
+      throw Problem(400, "Not supported", "Masks are not supported yet; without one the whole picture changes.");
+    if (part->name != "image" && part->name != "image[]") {
+      fields[part->name] = form_value(part->name, content);
+    } else if (picture.empty()) {
+      picture = content, name = part->filename, type = part->content_type;
+    }
+  }
+  if (picture.empty()) throw invalid_field("image", "A part named image with the picture is missing.", "required");
+  ImageRequest image = parsed(fields);
+  if (fields["model"].get<std::string>().find('/') == std::string::npos) image.model = kEditingModel;
+  site.store.files->check_room();
+  std::istringstream in(picture);
+  store::NewFile file{.name = name.empty() ? "image" : name, .content_type = type, .purpose = store::FilePurpose::upload};
+  if (site.options.upload_lifetime.count() > 0)
+    file.expires_at = store::now() + site.options.upload_lifetime.count() * store::kSecond;
+  image.start = store::file_reference(site.store.files->put(file, in).id);
+  return image;
+}
+
+Response draw(Site& site, Request& request, const ImageRequest& image) {
   Job job = submitted(site, request, image);
   if (image.stream) {
     Response response = text_response("", "text/event-stream");
@@ -205,10 +259,13 @@ Response generate(Site& site, Request& request) {
                         {"usage", usage()}});
 }
 
-Response edit(Site&, Request&) {
+Response generate(Site& site, Request& request) { return draw(site, request, parsed(request.read_json_object())); }
+
+Response edit(Site& site, Request& request) { return draw(site, request, read_form(site, request)); }
+
+Response variations(Site&, Request&) {
   throw Problem(400, "Not supported",
-                "Editing pictures is not supported yet; POST /v1/images/generations makes new ones, and "
-                "black-forest-labs/flux-dev takes an image through /v1/predictions.");
+                "Variations are not supported; POST /v1/images/edits with a prompt changes a picture.");
 }
 
 Response model(Site& site, Request& request) {
@@ -229,7 +286,7 @@ std::vector<Route> openai_routes(Site& site) {
   return {
       {"POST", "/images/generations", with(generate), Access::token, Cost::create, Dialect::openai},
       {"POST", "/images/edits", with(edit), Access::token, Cost::create, Dialect::openai},
-      {"POST", "/images/variations", with(edit), Access::token, Cost::create, Dialect::openai},
+      {"POST", "/images/variations", with(variations), Access::token, Cost::create, Dialect::openai},
       {"GET", "/models/{id}", with(model), Access::token, Cost::read, Dialect::openai},
   };
 }

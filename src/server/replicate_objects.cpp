@@ -4,6 +4,7 @@
 
 #include "base/base64.h"
 #include "base/error.h"
+#include "hub/http_client.h"
 #include "store/file_reference.h"
 
 namespace calotype::server {
@@ -55,7 +56,7 @@ std::string time_text(store::Time time) {
 }
 
 std::string file_url(const store::StoredFile& file, const std::string& base_url) {
-  return fmt::format("{}/out/{}/{}", base_url, file.token, percent_encoded(file.name));
+  return fmt::format("{}/out/{}/{}", base_url, file.token, hub::url_encoded(file.name));
 }
 
 Json output_json(Site& site, const Json& output, const std::string& base_url, bool data_uris) {
@@ -189,9 +190,9 @@ Json deployment_json(Site& site, const store::Deployment& deployment) {
 Json page_json(const Request& request, Json results, const std::string& next, const std::string& previous) {
   const auto link = [&](const std::string& cursor) -> Json {
     if (cursor.empty()) return nullptr;
-    std::string url = request.base_url + request.path + "?cursor=" + percent_encoded(cursor);
+    std::string url = request.base_url + request.path + "?cursor=" + hub::url_encoded(cursor);
     for (const auto& [name, value] : request.query)
-      if (name != "cursor") url += "&" + percent_encoded(name) + "=" + percent_encoded(value);
+      if (name != "cursor") url += "&" + hub::url_encoded(name) + "=" + hub::url_encoded(value);
     return url;
   };
   return {{"next", link(next)}, {"previous", link(previous)}, {"results", std::move(results)}};

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "hub/http_client.h"
+
 namespace calotype::server {
 
 namespace {
@@ -66,7 +68,7 @@ Response stored_file_response(Site& site, const Request& request, const store::S
       .with("Cache-Control", "private, max-age=31536000, immutable");
   // Uploads may claim to be pages; as such they must not act in this site's name.
   response.with("Content-Security-Policy", "sandbox; default-src 'none'; img-src 'self'; style-src 'unsafe-inline'");
-  response.with("Content-Disposition", fmt::format("inline; filename*=UTF-8''{}", percent_encoded(file.name)));
+  response.with("Content-Disposition", fmt::format("inline; filename*=UTF-8''{}", hub::url_encoded(file.name)));
   if (request.header("if-none-match") == tag) {
     response.status = 304;
     response.content_type.clear();

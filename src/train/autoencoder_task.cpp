@@ -93,7 +93,7 @@ Tensor AutoencoderTask::crops(const std::vector<Example>& examples, at::Generato
   std::vector<Tensor> squares;
   for (int i = 0; i < options_.batch; ++i) {
     const Example& example = examples[static_cast<size_t>(between(0, static_cast<int>(examples.size()) - 1, random))];
-    squares.push_back(to_tensor(random_square(picture(example), side, random)));
+    squares.push_back(pipeline::to_tensor(random_square(picture(example), side, random)));
   }
   return at::cat(squares).to(device_);
 }

@@ -23,12 +23,6 @@ Tensor shuffled(int64_t count, at::Generator& random) { return at::randperm(coun
 
 }  // namespace
 
-Tensor to_tensor(const image::RgbImage& picture) {
-  auto* pixels = const_cast<uint8_t*>(picture.pixels.data());
-  const Tensor bytes = at::from_blob(pixels, {picture.height, picture.width, 3}, at::kByte);
-  return bytes.permute({2, 0, 1}).unsqueeze(0).to(at::kFloat) / 127.5 - 1;
-}
-
 void cache_latents(TensorCache& cache, const std::vector<Example>& examples, const TrainOptions& options,
                    const std::string& vae_fingerprint, const std::function<const vae::Autoencoder&()>& vae,
                    const pipeline::GenerateHooks& hooks) {
@@ -51,7 +45,8 @@ void cache_latents(TensorCache& cache, const std::vector<Example>& examples, con
     if (hooks.cancel) hooks.cancel->throw_if_requested();
     const auto& [example, bucket, flipped, key] = missing[i];
     const vae::Autoencoder& encoder = vae();
-    const Tensor picture = to_tensor(load_picture(*example, bucket, flipped)).to(encoder.device(), encoder.dtype());
+    const Tensor picture =
+        pipeline::to_tensor(load_picture(*example, bucket, flipped)).to(encoder.device(), encoder.dtype());
     const vae::Posterior posterior = encoder.encode(picture);
     const Tensor mean = encoder.scaled(posterior.mean_BChw).to(at::kFloat)[0];
     const Tensor deviation = (posterior.logvar_BChw.to(at::kFloat) * 0.5).exp()[0] * encoder.config().scaling;

@@ -33,9 +33,6 @@ struct FlowBatch {
   at::Generator random;               ///< for the batch's noise levels and noise
 };
 
-/// [1, 3, H, W] in −1 … 1, f32.
-Tensor to_tensor(const image::RgbImage& picture);
-
 /// Encodes what the cache lacks: posterior mean and deviation of each picture at each of its sizes, mirrored ones too
 /// when options.flip. `vae` is only called when something is missing. Progress stage "encode".
 void cache_latents(TensorCache& cache, const std::vector<Example>& examples, const TrainOptions& options,

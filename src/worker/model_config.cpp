@@ -115,8 +115,7 @@ ModelConfig read_model_config(const ModelConfigSources& sources) {
     const fs::path path = existing(named ? text.substr(equals + 1) : text, "", "--model " + base::printable(text));
     add(config, named ? text.substr(0, equals) : kDefault, {.model = path});
   }
-  const fs::path box = base::data_folder() / "models" / "calotype-icons";
-  if (fs::exists(box / "model_index.json")) config.in_the_box = box;
+  config.in_the_box = base::model_in_the_box();
   return config;
 }
 

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "image/image_codec.h"
 #include "store/file_reference.h"
 #include "worker/prediction_settings.h"
 
@@ -47,6 +48,7 @@ class Drawing {
     GenerateOptions options =
         generate_options(settings_, job_.job().input,
                          {.side = static_cast<int>(vae.sample_size), .guidance = flux.bundle().variant().guidance});
+    options.start = start();
     options.loras = loras();
     options.seed = flux.checked(options).used.seed;  // drawn now, so that the log names it first
     job_.start();
@@ -74,6 +76,23 @@ class Drawing {
   /// Base models by their own names, trained ones by what they were trained on.
   std::string name() const {
     return version_ ? "black-forest-labs/flux-" + settings_.value("model", model_.backend) : model_.full_name();
+  }
+
+  /// The picture that `image` names.
+  std::shared_ptr<const image::RgbImage> start() {
+    if (!settings_.contains("image")) return nullptr;
+    const std::filesystem::path place = services_.store.data / "work" / job_.job().id / "image";
+    std::filesystem::create_directories(place.parent_path());
+    const std::filesystem::path path =
+        services_.files.fetch(settings_.at("image").get<std::string>(), place, &job_.cancel_token());
+    try {
+      auto picture = std::make_shared<const image::RgbImage>(image::decode(path));
+      std::error_code ignored;
+      std::filesystem::remove_all(place.parent_path(), ignored);
+      return picture;
+    } catch (const base::Error& error) {
+      throw base::Error(error.kind(), with_name(error.what(), path, "image"));
+    }
   }
 
   std::vector<adapters::LoraChoice> loras() {

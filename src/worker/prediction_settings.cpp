@@ -12,6 +12,7 @@ using pipeline::GenerateOptions;
 namespace {
 
 constexpr int kMultiple = 16;
+constexpr double kLeastStrength = 1e-3;  // clients may say 0, which still means one step
 
 struct Ratio {
   const char* name;
@@ -56,16 +57,17 @@ PictureSize picture_size(const std::string& aspect_ratio, int side, bool quarter
 }
 
 GenerateOptions generate_options(const Json& settings, const Json& given, const ModelTraits& traits) {
-  for (const char* name : {"image", "mask"})
-    base::check(
-        !settings.contains(name), ErrorKind::unsupported,
-        "{} was given, but drawing from a picture is not built in yet; leave it out to draw from the prompt alone",
-        name);
-  const PictureSize size = size_of(settings, traits.side);
+  base::check(!settings.contains("mask"), ErrorKind::unsupported,
+              "mask was given, but drawing inside a mask is not built in yet; leave it out to change the whole picture");
   GenerateOptions out;
   out.prompt = settings.value("prompt", "");
-  out.width = size.width;
-  out.height = size.height;
+  if (settings.contains("image")) {  // the result has its shape
+    out.strength = std::max(settings.value("prompt_strength", 0.8), kLeastStrength);
+  } else {
+    const PictureSize size = size_of(settings, traits.side);
+    out.width = size.width;
+    out.height = size.height;
+  }
   out.steps = settings.value("num_inference_steps", 0);
   out.guidance = guidance_of(settings, given, traits.guidance);
   out.count = settings.value("num_outputs", 1);

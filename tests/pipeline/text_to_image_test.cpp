@@ -114,6 +114,45 @@ TEST(Layouts, Fp8FilesGiveTheirDequantisedPicture) {
   }
 }
 
+/// tools/reference/start_pictures.py
+TEST(StartPicture, IsChangedAsDiffusersDoes) {
+  const Golden g("start_pictures");
+  for (const auto& [model, request] : g.settings().at("requests").items()) {
+    TextToImage flux(open_bundle({.model = golden_path("models/" + model)}), {.dtype = at::kFloat});
+    const at::Tensor start = g.at(model + ".start.u8").to(at::kByte).contiguous();
+    const auto* pixels = start.const_data_ptr<uint8_t>();
+    const auto picture = std::make_shared<const image::RgbImage>(
+        image::RgbImage{.width = static_cast<int>(start.size(1)),
+                        .height = static_cast<int>(start.size(0)),
+                        .pixels = std::vector<uint8_t>(pixels, pixels + start.numel())});
+    GenerateOptions options{.prompt = g.settings().at("prompt"),
+                            .width = request.at("width").get<int>(),
+                            .height = request.at("height").get<int>(),
+                            .steps = request.at("num_inference_steps"),
+                            .seed = g.settings().at("seed").get<uint64_t>(),
+                            .max_sequence_length = request.at("max_sequence_length"),
+                            .start = picture,
+                            .strength = request.at("strength")};
+    int steps = 0;
+    const GenerateResult result = flux.generate(options, {.progress = [&](const base::ProgressEvent& event) {
+                                                  if (event.stage == "denoise") steps = static_cast<int>(event.total);
+                                                }});
+    EXPECT_GE(test::psnr(tensor_of(result.pictures[0].image), g.at(model + ".image.u8").to(at::kDouble) / 255), 50) << model;
+    EXPECT_EQ(steps, 3) << model;  // 60 % of 5, 75 % of 4
+  }
+}
+
+TEST(StartPicture, GivesItsShapeToTheResult) {
+  const TextToImage flux(open_bundle({.model = golden_path("models/m1_dev")}), {});
+  const auto picture = std::make_shared<const image::RgbImage>(
+      image::RgbImage{.width = 40, .height = 10, .pixels = std::vector<uint8_t>(1200)});
+  const GenerateResult result = flux.checked({.prompt = "x", .start = picture});
+  EXPECT_NEAR(static_cast<double>(*result.used.width) / *result.used.height, 4, 0.1);
+  EXPECT_EQ(flux.checked({.prompt = "x", .width = 32, .height = 32, .start = picture}).used.width, 32);
+  for (const double strength : {0.0, -1.0, 1.1, std::nan("")})
+    EXPECT_THROW(flux.checked({.prompt = "x", .start = picture, .strength = strength}), base::Error) << strength;
+}
+
 TEST(TextToImage, PictureDoesNotDependOnBatchOrThreads) {
   const Golden g("m1_dev");
   GenerateOptions options = options_of(g);

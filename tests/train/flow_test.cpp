@@ -2,6 +2,7 @@
 // (tools/reference/training.py). Those numbers are within 5e-6 of their f64 values; ours sum in another order, which a
 // few blocks and ten steps multiply: 1e-4 leaves room for other processors.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
