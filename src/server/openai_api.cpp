@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <sstream>
 
 #include "base/base64.h"
 #include "server/multipart.h"
@@ -29,7 +28,7 @@ struct ImageRequest {
   std::string model = kDefaultModel, prompt, size = "auto", format = "png", quality = "auto";
   int count = 1, compression = 100, partial_images = 0;
   bool base64 = false, stream = false;
-  std::string start;  ///< file to start from, "" = none
+  std::string start;  ///< data: URI of the picture to start from, "" = none
 };
 
 std::string text(const Json& body, const std::string& name, const std::string& otherwise) {
@@ -211,11 +210,11 @@ Json form_value(const std::string& name, const std::string& value) {
   return parsed.is_discarded() ? Json(value) : parsed;
 }
 
-/// The form of images/edits: its first picture, kept as a file, and the other fields. Masks are not built in yet.
-ImageRequest read_form(Site& site, Request& request) {
+/// The form of images/edits: its first picture and the other fields. Masks are not built in yet.
+ImageRequest read_form(Request& request) {
   MultipartReader reader(*request.body, boundary_of(request.header("content-type")));
   Json fields = {{"model", kEditingModel}};
-  std::string picture, name, type;
+  std::string picture, type;
   while (const auto part = reader.next()) {
     const std::string content = content_of(*part->body, part->name);
     if (part->name == "mask")
@@ -223,18 +222,14 @@ ImageRequest read_form(Site& site, Request& request) {
     if (part->name != "image" && part->name != "image[]") {
       fields[part->name] = form_value(part->name, content);
     } else if (picture.empty()) {
-      picture = content, name = part->filename, type = part->content_type;
+      picture = content;
+      type = part->content_type;
     }
   }
   if (picture.empty()) throw invalid_field("image", "A part named image with the picture is missing.", "required");
   ImageRequest image = parsed(fields);
   if (fields["model"].get<std::string>().find('/') == std::string::npos) image.model = kEditingModel;
-  site.store.files->check_room();
-  std::istringstream in(picture);
-  store::NewFile file{.name = name.empty() ? "image" : name, .content_type = type, .purpose = store::FilePurpose::upload};
-  if (site.options.upload_lifetime.count() > 0)
-    file.expires_at = store::now() + site.options.upload_lifetime.count() * store::kSecond;
-  image.start = store::file_reference(site.store.files->put(file, in).id);
+  image.start = fmt::format("data:{};base64,{}", type.empty() ? "image/png" : type, base::base64(picture));
   return image;
 }
 
@@ -261,7 +256,7 @@ Response draw(Site& site, Request& request, const ImageRequest& image) {
 
 Response generate(Site& site, Request& request) { return draw(site, request, parsed(request.read_json_object())); }
 
-Response edit(Site& site, Request& request) { return draw(site, request, read_form(site, request)); }
+Response edit(Site& site, Request& request) { return draw(site, request, read_form(request)); }
 
 Response variations(Site&, Request&) {
   throw Problem(400, "Not supported",

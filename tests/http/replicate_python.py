@@ -16,7 +16,7 @@ from checks import BASE, SCHNELL, TOKEN, TRAINER, check, eventually, is_picture,
 client = replicate.Client(api_token=TOKEN, base_url=BASE)
 FAST = {"prompt": "a red fox", "num_inference_steps": 2, "megapixels": "0.25"}
 DEV = "black-forest-labs/flux-dev"
-SLOW = {"prompt": "a slow red fox", "num_inference_steps": 25, "num_outputs": 4, "megapixels": "1"}  # for DEV
+SLOW = {"prompt": "a slow red fox", "num_inference_steps": 50, "num_outputs": 4, "megapixels": "1"}  # for DEV
 
 
 def zip_file():
