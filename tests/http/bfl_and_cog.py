@@ -2,13 +2,11 @@
 import base64
 import hashlib
 import hmac
-import http.server
 import json
-import threading
 
 import httpx
 
-from checks import BASE, TOKEN, check, eventually, is_picture, main, training_zip
+from checks import BASE, TOKEN, Receiver, check, eventually, is_picture, main, training_zip
 
 web = httpx.Client(base_url=BASE, headers={"Authorization": f"Bearer {TOKEN}", "x-key": TOKEN}, timeout=120)
 
@@ -16,25 +14,12 @@ web = httpx.Client(base_url=BASE, headers={"Authorization": f"Bearer {TOKEN}", "
 # The header's form: github.com/black-forest-labs/skills.
 @check
 def bfl_webhooks():
-    received = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            received.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
-        threading.Thread(target=receiver.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{receiver.server_port}/hook"
+    with Receiver() as receiver:
+        url = receiver.url + "hook"
         made = web.post("/v1/flux-dev", json={"prompt": "a fox", "width": 256, "height": 256, "steps": 1, "webhook_url": url, "webhook_secret": "hush"}).json()
         assert made["webhook_url"] == url and made["status"] == "Pending" and made["polling_url"], made
-        eventually(lambda: received, 60, "the webhook")
-        receiver.shutdown()
-    headers, body = received[0]
+        eventually(lambda: receiver.received, 60, "the webhook")
+    headers, body = receiver.received[0]
     assert headers["x-bfl-signature"] == "sha256=" + hmac.new(b"hush", body, hashlib.sha256).hexdigest(), headers
     told = json.loads(body)
     assert told["id"] == made["id"] and told["status"] == "Ready" and is_picture(httpx.get(told["result"]["sample"]).content), told

@@ -1,8 +1,10 @@
 """Plain functions as checks: a line per check, "ok NAME" or "FAIL NAME: why", which tests/http/run counts."""
 import asyncio
+import http.server
 import inspect
 import os
 import sys
+import threading
 import time
 import traceback
 
@@ -35,6 +37,33 @@ def eventually(condition, seconds=30, what="condition"):
             return value
         time.sleep(0.1)
     raise AssertionError(f"{what} did not come true within {seconds} s")
+
+
+class Receiver:
+    """A web server that keeps what is posted to it: (headers, body) in `received`."""
+
+    def __init__(self):
+        self.received = received = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                received.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 def main():

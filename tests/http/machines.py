@@ -2,7 +2,6 @@
 import atexit
 import collections
 import glob
-import http.server
 import json
 import os
 import pwd
@@ -14,12 +13,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import httpx
 
-from checks import SCHNELL, check, eventually, is_picture, main
+from checks import SCHNELL, Receiver, check, eventually, is_picture, main
 
 PROGRAM, MODEL = os.environ["CALOTYPE_PROGRAM"], os.environ["CALOTYPE_MODEL_FOLDER"]
 FOLDER = tempfile.mkdtemp(prefix="calotype-machines-")
@@ -85,27 +83,6 @@ def worker(name, shared):
     return start(name, [PROGRAM, "worker", "--data", f"{FOLDER}/{name}", "--name", name, "--model", MODEL, "--threads", "1", *shared])
 
 
-class Receiver:
-    """Counts the webhooks of each job."""
-
-    def __init__(self):
-        self.completed = completed = collections.Counter()
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                job = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                completed[job["id"], job["status"]] += 1
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-
-
 @check
 def machines_share_jobs_and_one_that_dies_is_replaced():
     shared, receiver, chance = ["--database", postgres(), "--files", s3()], Receiver(), random.Random(5)
@@ -141,8 +118,10 @@ def machines_share_jobs_and_one_that_dies_is_replaced():
     eventually(all_ended, 240, "the end of all jobs")
     assert all(state["status"] == "succeeded" for state in states.values()), [(state["status"], state["error"]) for state in states.values() if state["status"] != "succeeded"]
     assert "was lost" in states[seized[1]]["logs"], states[seized[1]]["logs"]
-    eventually(lambda: len(receiver.completed) >= len(jobs), 30, "all webhooks")
-    assert receiver.completed == {(job, "succeeded"): 1 for job in jobs}, receiver.completed
+    eventually(lambda: len(receiver.received) >= len(jobs), 30, "all webhooks")
+    told = [json.loads(body) for _, body in receiver.received]
+    completed = collections.Counter((job["id"], job["status"]) for job in told)
+    assert completed == {(job, "succeeded"): 1 for job in jobs}, completed
     ends = collections.Counter(job for name in workers for job in re.findall(r"prediction (\S+) \S+ succeeded", log_of(name)))
     assert ends == {job: 1 for job in jobs}, ends
     share = {name: len(re.findall("succeeded", log_of(name))) for name in workers}

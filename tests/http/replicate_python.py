@@ -1,17 +1,15 @@
 """The official Python client, version 1.0.7, unmodified: everything that published scripts call."""
 import asyncio
-import http.server
 import json
 import os
 import tempfile
-import threading
 import time
 
 import httpx
 import replicate
 from replicate.exceptions import ModelError, ReplicateError
 
-from checks import BASE, SCHNELL, TOKEN, TRAINER, check, eventually, is_picture, main, raises, training_zip
+from checks import BASE, SCHNELL, TOKEN, TRAINER, Receiver, check, eventually, is_picture, main, raises, training_zip
 
 client = replicate.Client(api_token=TOKEN, base_url=BASE)
 FAST = {"prompt": "a red fox", "num_inference_steps": 2, "megapixels": "0.25"}
@@ -248,27 +246,13 @@ def base_url_with_v1_works_too():
 
 @check
 def webhooks_are_signed():
-    received = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append((dict(self.headers.items()), body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
-        threading.Thread(target=receiver.serve_forever, daemon=True).start()
-        prediction = client.predictions.create(version="replicate/canary", input={"text": "hook"}, webhook=f"http://127.0.0.1:{receiver.server_port}/", webhook_events_filter=["completed"])
-        eventually(lambda: received, 30, "the webhook")
-        receiver.shutdown()
-    headers, body = received[0]
+    with Receiver() as receiver:
+        prediction = client.predictions.create(version="replicate/canary", input={"text": "hook"}, webhook=receiver.url, webhook_events_filter=["completed"])
+        eventually(lambda: receiver.received, 30, "the webhook")
+    headers, body = receiver.received[0]
     secret = client.webhooks.default.secret()
     replicate.webhook.Webhooks.validate(headers={name.lower(): value for name, value in headers.items()}, body=body.decode(), secret=secret)
-    assert len(received) == 1 and json.loads(body)["id"] == prediction.id and json.loads(body)["status"] == "succeeded"
+    assert len(receiver.received) == 1 and json.loads(body)["id"] == prediction.id and json.loads(body)["status"] == "succeeded"
     raises(Exception, replicate.webhook.Webhooks.validate, headers={name.lower(): value for name, value in headers.items()}, body=body.decode() + " ", secret=secret)
     log = client._client.get(f"/v1/predictions/{prediction.id}/webhooks").json()["results"]
     assert [each["state"] for each in log] == ["done"], log
