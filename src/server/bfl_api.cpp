@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "hub/signature.h"
+#include "server/json_fields.h"
 #include "server/other_apis.h"
 #include "server/problem.h"
 #include "server/replicate_objects.h"
@@ -53,14 +54,6 @@ std::string uuid() {
                      hex.substr(20));
 }
 
-/// "" when it is absent.
-std::string optional_word(const Json& body, const std::string& name) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) return "";
-  if (!found->is_string()) throw invalid_field(name, "Must be a string.", "invalid_type");
-  return found->get<std::string>();
-}
-
 /// Their names of fields → ours; the rest has the same name or no meaning here.
 Json input_of(const Json& body, const worker::ServedModel& schema) {
   Json input = Json::object();
@@ -82,7 +75,7 @@ Json input_of(const Json& body, const worker::ServedModel& schema) {
 }
 
 std::optional<store::Webhook> bfl_webhook(Site& site, const Json& body) {
-  const std::string url = optional_word(body, "webhook_url"), secret = optional_word(body, "webhook_secret");
+  const std::string url = string_or(body, "webhook_url", ""), secret = string_or(body, "webhook_secret", "");
   if (url.empty()) return std::nullopt;
   check_webhook_url(site, url, "webhook_url");
   return store::Webhook{.url = url, .events = {"completed"}, .dialect = std::string(kBflWebhook), .secret = secret};
@@ -155,19 +148,10 @@ Response get_result(Site& site, Request& request) {
 
 // ---- fine-tunes: trainings into models of their own, named after the fine-tune
 
-int whole(const Json& body, const std::string& name, int low, int high, int otherwise) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) return otherwise;
-  if (!found->is_number_integer() || *found < low || *found > high)
-    throw invalid_field(name, fmt::format("Must be a whole number from {} to {}.", low, high));
-  return found->get<int>();
-}
-
 std::string word(const Json& body, const std::string& name, const std::string& otherwise) {
-  const auto found = body.find(name);
-  if ((found == body.end() || found->is_null()) && otherwise.empty())
+  if (otherwise.empty() && (!body.contains(name) || body[name].is_null()))
     throw invalid_field(name, name + " is required", "required");
-  return found == body.end() || found->is_null() ? otherwise : optional_word(body, name);
+  return string_or(body, name, otherwise);
 }
 
 Response finetune(Site& site, Request& request) {
@@ -176,9 +160,9 @@ Response finetune(Site& site, Request& request) {
   store::Model model{.owner = site.store.settings->username(), .name = kFinetunePrefix + id};
   model.description = word(body, "finetune_comment", "");
   Json input = {{"input_images", "data:application/zip;base64," + word(body, "file_data", "")},
-                {"steps", whole(body, "iterations", 100, 1000, 300)},
+                {"steps", whole_number(body, "iterations", 100, 1000, 300)},
                 {"trigger_word", word(body, "trigger_word", "TOK")},
-                {"lora_rank", whole(body, "lora_rank", 1, 128, 32)},
+                {"lora_rank", whole_number(body, "lora_rank", 1, 128, 32)},
                 {"autocaption", body.value("captioning", Json(true))}};
   if (body.contains("learning_rate") && body["learning_rate"].is_number())
     input["learning_rate"] = body["learning_rate"];

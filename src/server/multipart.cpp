@@ -179,4 +179,20 @@ std::optional<MultipartPart> MultipartReader::next() {
   return part;
 }
 
+std::optional<std::string> read_at_most(std::istream& in, size_t most) {
+  std::string content;
+  char block[64 << 10];
+  while (const std::streamsize count = in.rdbuf()->sgetn(block, sizeof block)) {
+    content.append(block, static_cast<size_t>(count));
+    if (content.size() > most) return std::nullopt;
+  }
+  return content;
+}
+
+std::string field_text(const MultipartPart& part) {
+  auto text = read_at_most(*part.body, 64 << 10);
+  if (!text) throw Problem(400, "Broken multipart body", "Fields beside the file must be smaller than 64 KiB.");
+  return std::move(*text);
+}
+
 }  // namespace calotype::server

@@ -38,4 +38,9 @@ class MultipartReader {
   int parts_ = 0;
 };
 
+/// The rest of a stream; nothing when it has more bytes than `most`.
+std::optional<std::string> read_at_most(std::istream& in, size_t most);
+/// What was typed into a field. Problem 400 from 64 KiB on.
+std::string field_text(const MultipartPart& part);
+
 }  // namespace calotype::server

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/base64.h"
+#include "server/json_fields.h"
 #include "server/multipart.h"
 #include "server/other_apis.h"
 #include "server/problem.h"
@@ -31,21 +32,6 @@ struct ImageRequest {
   std::string start;  ///< data: URI of the picture to start from, "" = none
 };
 
-std::string text(const Json& body, const std::string& name, const std::string& otherwise) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) return otherwise;
-  if (!found->is_string()) throw invalid_field(name, "Must be a string.", "invalid_type");
-  return found->get<std::string>();
-}
-
-int number(const Json& body, const std::string& name, int low, int high, int otherwise) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) return otherwise;
-  if (!found->is_number_integer() || *found < low || *found > high)
-    throw invalid_field(name, fmt::format("Must be a whole number from {} to {}.", low, high));
-  return found->get<int>();
-}
-
 bool flag(const Json& body, const std::string& name) {
   const auto found = body.find(name);
   if (found == body.end() || found->is_null()) return false;
@@ -55,7 +41,7 @@ bool flag(const Json& body, const std::string& name) {
 
 std::string one_of(const Json& body, const std::string& name, const std::vector<std::string>& values,
                    const std::string& otherwise) {
-  const std::string value = text(body, name, otherwise);
+  const std::string value = string_or(body, name, otherwise);
   if (std::ranges::find(values, value) == values.end())
     throw invalid_field(name, fmt::format("\"{}\" is not supported.", base::printable(value)), "enum");
   return value;
@@ -63,21 +49,21 @@ std::string one_of(const Json& body, const std::string& name, const std::vector<
 
 ImageRequest parsed(const Json& body) {
   ImageRequest image;
-  image.prompt = text(body, "prompt", "");
+  image.prompt = string_or(body, "prompt", "");
   if (image.prompt.empty()) throw invalid_field("prompt", "prompt is required", "required");
-  const std::string model = text(body, "model", "");
+  const std::string model = string_or(body, "model", "");
   // Scripts name OpenAI's own models; they get the default. Names with a slash mean models of this server.
   if (model.find('/') != std::string::npos) image.model = model;
-  image.count = number(body, "n", 1, 10, 1);
-  image.size = text(body, "size", "auto");
+  image.count = whole_number(body, "n", 1, 10, 1);
+  image.size = string_or(body, "size", "auto");
   image.quality = one_of(body, "quality", {"standard", "hd", "low", "medium", "high", "auto"}, "auto");
   image.format = one_of(body, "output_format", {"png", "jpeg", "webp"}, "png");
-  image.compression = number(body, "output_compression", 0, 100, 100);
-  image.partial_images = number(body, "partial_images", 0, 3, 0);
+  image.compression = whole_number(body, "output_compression", 0, 100, 100);
+  image.partial_images = whole_number(body, "partial_images", 0, 3, 0);
   image.stream = flag(body, "stream");
   const bool always_base64 = model.starts_with("gpt-image") || image.stream;
   image.base64 = one_of(body, "response_format", {"url", "b64_json"}, "url") == "b64_json" || always_base64;
-  if (text(body, "background", "auto") == "transparent")
+  if (string_or(body, "background", "auto") == "transparent")
     throw invalid_field("background", "Pictures have no transparent background.");
   return image;
 }
@@ -191,15 +177,11 @@ void stream_pictures(Site& site, const ImageRequest& image, Job job, std::ostrea
   }
 }
 
-std::string content_of(std::istream& body, const std::string& field) {
-  std::string content;
-  char block[64 << 10];
-  while (const std::streamsize count = body.rdbuf()->sgetn(block, sizeof block)) {
-    content.append(block, static_cast<size_t>(count));
-    if (content.size() > kMostPictureBytes)
-      throw invalid_field(field, fmt::format("Must be smaller than {} MB.", kMostPictureBytes / 1'000'000));
-  }
-  return content;
+std::string picture_of(const MultipartPart& part) {
+  auto content = read_at_most(*part.body, kMostPictureBytes);
+  if (!content)
+    throw invalid_field(part.name, fmt::format("Must be smaller than {} MB.", kMostPictureBytes / 1'000'000));
+  return std::move(*content);
 }
 
 /// A form's field as generations has it in JSON.
@@ -216,13 +198,12 @@ ImageRequest read_form(Request& request) {
   Json fields = {{"model", kEditingModel}};
   std::string picture, type;
   while (const auto part = reader.next()) {
-    const std::string content = content_of(*part->body, part->name);
     if (part->name == "mask")
       throw Problem(400, "Not supported", "Masks are not supported yet; without one the whole picture changes.");
     if (part->name != "image" && part->name != "image[]") {
-      fields[part->name] = form_value(part->name, content);
+      fields[part->name] = form_value(part->name, field_text(*part));
     } else if (picture.empty()) {
-      picture = content;
+      picture = picture_of(*part);
       type = part->content_type;
     }
   }

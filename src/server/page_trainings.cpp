@@ -171,7 +171,8 @@ std::vector<worker::SamplePicture> last_samples(Site& site, const std::string& j
   return samples;
 }
 
-void send_adapter(Site& site, const std::string& hub, const PushRequest& push, std::ostream& out) try {
+void send_adapter(Site& site, const std::string& hub, const PushRequest& push, const store::Version& version,
+                  std::ostream& out) try {
   using Clock = std::chrono::steady_clock;
   base::CancelToken cancel;
   Clock::time_point told;
@@ -191,7 +192,7 @@ void send_adapter(Site& site, const std::string& hub, const PushRequest& push, s
   sent.folder = site.store.data / "push" / push.job;
   if (push.hidden) sent.visibility = hub::HubClient::Visibility::hidden;
   sent.progress = tell;
-  const hub::PushResult result = worker::push_adapter(stored_adapter(site, trained_version(site, push.job)), sent);
+  const hub::PushResult result = worker::push_adapter(stored_adapter(site, version), sent);
   out << event_frame("done", "", dump({{"page", result.page}})) << std::flush;
 } catch (const base::Error& error) {
   out << event_frame("failed", "", dump({{"detail", error.what()}})) << std::flush;
@@ -202,15 +203,15 @@ void send_adapter(Site& site, const std::string& hub, const PushRequest& push, s
 
 Response push(Site& site, const std::string& hub, const std::shared_ptr<UnderWay>& under_way, Request& request) {
   const PushRequest asked = push_request(request);
-  trained_version(site, asked.job);
+  const store::Version version = trained_version(site, asked.job);
   Response response = text_response("", "text/event-stream");
   response.with("Cache-Control", "no-store").with("X-Accel-Buffering", "no");
-  response.write = [&site, hub, under_way, asked](std::ostream& out) {
+  response.write = [&site, hub, under_way, asked, version](std::ostream& out) {
     if (!under_way->begin(asked.job)) {
       out << event_frame("failed", "", dump({{"detail", "This adapter is on its way already."}})) << std::flush;
       return;
     }
-    send_adapter(site, hub, asked, out);
+    send_adapter(site, hub, asked, version, out);
     under_way->end(asked.job);
   };
   return response;

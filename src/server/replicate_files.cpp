@@ -43,17 +43,6 @@ class LimitedBuffer : public std::streambuf {
   std::vector<char> block_;
 };
 
-std::string text_of(std::istream& body) {
-  std::string text;
-  char block[4096];
-  while (const std::streamsize count = body.rdbuf()->sgetn(block, sizeof block)) {
-    text.append(block, static_cast<size_t>(count));
-    if (text.size() > 64 << 10)
-      throw Problem(400, "Broken multipart body", "Fields beside the file must be smaller than 64 KiB.");
-  }
-  return text;
-}
-
 /// What the fields of the form say; the file's own headers are the fallback.
 struct UploadFields {
   std::string name, type;
@@ -62,7 +51,7 @@ struct UploadFields {
   bool empty() const { return name.empty() && type.empty() && metadata.empty(); }
 
   void take(const MultipartPart& part) {
-    const std::string text = text_of(*part.body);
+    const std::string text = field_text(part);
     if (part.name == "filename") name = text;
     if (part.name == "type") type = text;
     if (part.name != "metadata") return;

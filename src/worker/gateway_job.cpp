@@ -61,12 +61,8 @@ class Gateway {
 
   std::string image_prompt(const Json& settings) {
     if (!settings.contains("image_prompt")) return "";
-    const fs::path place = services_.store.data / "work" / job_.job().id / "image";
-    const fs::path path = services_.files.fetch(settings["image_prompt"], place, &job_.cancel_token());
-    std::string bytes = base::base64(base::read_file(path, kMostPictureBytes));
-    std::error_code ignored;
-    fs::remove_all(place.parent_path(), ignored);
-    return bytes;
+    return base::base64(services_.files.read(settings["image_prompt"], services_.store.data / "work" / job_.job().id,
+                                             kMostPictureBytes, &job_.cancel_token()));
   }
 
   Json ask(const char* method, const std::string& url, const Json& body) {

@@ -106,4 +106,16 @@ fs::path InputFiles::fetch(const std::string& uri, const fs::path& path, const b
   return path;
 }
 
+std::string InputFiles::read(const std::string& uri, const fs::path& scratch, uint64_t most,
+                             const base::CancelToken* cancel) {
+  const struct Cleanup {
+    const fs::path& folder;
+    ~Cleanup() {
+      std::error_code ignored;
+      fs::remove_all(folder, ignored);
+    }
+  } cleanup{scratch};
+  return base::read_file(fetch(uri, scratch / "file", cancel), most);
+}
+
 }  // namespace calotype::worker

@@ -40,6 +40,10 @@ class InputFiles {
     return fetch(uri, path, cancel, {});
   }
 
+  /// The bytes of a small file; `scratch` is a folder of its own for the time being. Error bad_input beyond `most`.
+  std::string read(const std::string& uri, const std::filesystem::path& scratch, uint64_t most,
+                   const base::CancelToken* cancel);
+
   /// The file of our own store that a URI means, if it is one.
   std::optional<store::StoredFile> own_file(const std::string& uri);
   const hub::AddressGuard& guard() const { return guard_; }

@@ -1,5 +1,6 @@
 #include "worker/prediction_job.h"
 
+#include <span>
 #include <thread>
 
 #include "base/error.h"
@@ -14,6 +15,7 @@ using pipeline::GenerateResult;
 
 namespace {
 
+constexpr uint64_t kMostPictureBytes = 1 << 30;
 constexpr const char* kOwnAdapter = "\n";  // stands for the version's own adapter; no name contains it
 
 std::optional<store::Version> trained_version(const store::Job& job, store::Store& store) {
@@ -81,18 +83,10 @@ class Drawing {
   /// The picture that `image` names.
   std::shared_ptr<const image::RgbImage> start() {
     if (!settings_.contains("image")) return nullptr;
-    const std::filesystem::path place = services_.store.data / "work" / job_.job().id / "image";
-    std::filesystem::create_directories(place.parent_path());
-    const std::filesystem::path path =
-        services_.files.fetch(settings_.at("image").get<std::string>(), place, &job_.cancel_token());
-    try {
-      auto picture = std::make_shared<const image::RgbImage>(image::decode(path));
-      std::error_code ignored;
-      std::filesystem::remove_all(place.parent_path(), ignored);
-      return picture;
-    } catch (const base::Error& error) {
-      throw base::Error(error.kind(), with_name(error.what(), path, "image"));
-    }
+    const std::string bytes =
+        services_.files.read(settings_.at("image"), services_.store.data / "work" / job_.job().id, kMostPictureBytes,
+                             &job_.cancel_token());
+    return std::make_shared<const image::RgbImage>(image::decode(std::as_bytes(std::span(bytes)), "image"));
   }
 
   std::vector<adapters::LoraChoice> loras() {

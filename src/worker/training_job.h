@@ -14,7 +14,8 @@
 namespace calotype::worker {
 
 /// What an input of a trainer asks for, but for its files. `side`: pixels of the squares that the model was made for; a
-/// model made for less than 1024 is trained at that side. `notes` of the result say what was translated or chosen. Errors: bad_input, unsupported.
+/// model made for less than 1024 is trained at that side. `notes` of the result say what was translated or chosen.
+/// Errors: bad_input, unsupported.
 struct TrainingPlan {
   train::TrainOptions options;
   std::vector<std::string> notes;

@@ -1,0 +1,16 @@
+// Fields of a JSON body that APIs with plain bodies (OpenAI's, BFL's) read one by one. Absent and null are the same.
+//
+//   const int count = whole_number(body, "n", 1, 10, 1);
+//
+// Pure functions. Problem 422 naming the field for a value of another kind.
+#pragma once
+
+#include "server/http_message.h"
+
+namespace calotype::server {
+
+std::string string_or(const Json& body, const std::string& name, const std::string& otherwise);
+/// From `low` to `high`.
+int whole_number(const Json& body, const std::string& name, int low, int high, int otherwise);
+
+}  // namespace calotype::server
