@@ -16,6 +16,19 @@ import torch
 from PIL import Image
 
 
+def normalised(weights, mean, deviation):
+    """An autoencoder's weights in float32, changed, for latents that had these means and deviations, [channels]."""
+    channels = len(mean)
+    out, bias = weights['encoder.conv_out.weight'], weights['encoder.conv_out.bias']
+    out[:channels] /= deviation[:, None, None, None]
+    bias[:channels] = (bias[:channels] - mean) / deviation
+    bias[channels:] -= 2 * deviation.log()
+    decoder = weights['decoder.conv_in.weight']
+    weights['decoder.conv_in.bias'] += (decoder * mean[None, :, None, None]).sum((1, 2, 3))
+    decoder *= deviation[None, :, None, None]
+    return weights
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('model', type=pathlib.Path)
@@ -34,15 +47,7 @@ def main():
 
     path = next((options.model / 'vae').glob('*.safetensors'))
     weights = {k: v.float() for k, v in safetensors.torch.load_file(path).items()}
-    channels = len(mean)
-    out, bias = weights['encoder.conv_out.weight'], weights['encoder.conv_out.bias']
-    out[:channels] /= deviation[:, None, None, None]
-    bias[:channels] = (bias[:channels] - mean) / deviation
-    bias[channels:] -= 2 * deviation.log()
-    decoder = weights['decoder.conv_in.weight']
-    weights['decoder.conv_in.bias'] += (decoder * mean[None, :, None, None]).sum((1, 2, 3))
-    decoder *= deviation[None, :, None, None]
-    safetensors.torch.save_file(weights, path)
+    safetensors.torch.save_file(normalised(weights, mean, deviation), path)
 
 
 if __name__ == '__main__':

@@ -79,14 +79,13 @@ def main():
     parser.add_argument('--count', type=int, default=30000)
     parser.add_argument('--concepts', type=int, default=10_000, help='only the first of concepts.txt')
     parser.add_argument('--side', type=int, default=128)
-    parser.add_argument('--kinds', help='only these kinds of scenes, with commas: one, pair, count, word')
+    parser.add_argument('--kinds', default=','.join(scenes.KINDS), help='of scenes, with commas')
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--first', type=int, default=0, help='number of the first picture')
     options = parser.parse_args()
     concepts, sets = captions.concepts(), drawings.Drawings(options.drawings)
-    chooser = scenes.Chooser(scenes.Facts.of(sets, concepts), concepts[:options.concepts], options.seed)
-    if options.kinds:
-        chooser.kinds = {kind: scenes.KINDS[kind] for kind in options.kinds.split(',')}
+    kinds = {kind: scenes.KINDS[kind] for kind in options.kinds.split(',')}
+    chooser = scenes.Chooser(scenes.Facts.of(sets, concepts), concepts[:options.concepts], options.seed, kinds=kinds)
     painter = Painter(sets, options.side)
     options.out.mkdir(parents=True, exist_ok=True)
     for i in range(options.first, options.first + options.count):

@@ -76,10 +76,10 @@ def asked(name):
     return {line.split(' | ')[0] for line in (HERE / f'prompts/{name}.txt').read_text().splitlines() if line and not line.startswith('#')}
 
 
-def words_to_write():
-    """Words of two to five letters in capitals."""
+def words_to_write(held_out):
+    """Words of two to five letters in capitals, in order."""
     known = [w.upper() for w in captions.vocabulary()[0] if w.isalpha() and 2 <= len(w) <= 5]
-    return sorted(set(known) - asked('words'))
+    return sorted(set(known) - held_out)
 
 
 class Facts:
@@ -153,7 +153,8 @@ class Chooser:
         self.facts, self.concepts, self.mirror, self.random = facts, concepts, mirror, np.random.default_rng(seed)
         self.held_out = held_out_pairs()
         self.not_together = {tuple(p.split(', ')) for p in asked('pairs')}
-        self.words, self.not_written = words_to_write(), asked('words')
+        self.not_written = asked('words')
+        self.words = words_to_write(self.not_written)
         self.kinds = kinds
         self.can_recolour = [c for c in concepts if plain(c.emoji) in facts.recolourable]
         self.grounds = {n: oklab(c).tolist() for n, c in drawings.BACKGROUNDS.items()}

@@ -2,8 +2,8 @@
 
     python gpu/train.py --pack PACK --model UNTRAINED --out OUT --autoencoder-seconds 100 --flow-seconds 400 --distil-seconds 60
 
-Writes OUT/autoencoder.safetensors, base.safetensors, text.safetensors and distilled.safetensors (bfloat16; names of diffusers and
-transformers), OUT/*.png to look at. assemble.py makes a model folder of them.
+Writes OUT/{vae,transformer,text_encoder,text_encoder_2,distilled}.safetensors (bfloat16; names of diffusers and transformers), and
+OUT/*.png to look at. assemble.py makes a model folder of them.
 """
 import argparse
 import copy
@@ -27,6 +27,7 @@ import captions
 import networks
 import painter
 import scenes
+from normalise_latents import normalised
 from optimiser import Captured, Optimiser, Schedule
 
 EDGES, KL = 0.5, 3e-4  # as src/train/autoencoder_task.cpp
@@ -136,14 +137,7 @@ def normalise(vae, pictures):
     mean_of = torch.cat([vae.encode(p.bfloat16()).latent_dist.mean.float() for p in pictures.split(64)]).transpose(0, 1).flatten(1)
     mean, deviation = mean_of.mean(1), mean_of.std(1)
     log('latents: means', [round(x, 2) for x in mean.tolist()], 'deviations', [round(x, 2) for x in deviation.tolist()])
-    weights = {k: v.float() for k, v in vae.state_dict().items()}
-    n = len(mean)
-    weights['encoder.conv_out.weight'][:n] /= deviation[:, None, None, None]
-    weights['encoder.conv_out.bias'][:n] = (weights['encoder.conv_out.bias'][:n] - mean) / deviation
-    weights['encoder.conv_out.bias'][n:] -= 2 * deviation.log()
-    weights['decoder.conv_in.bias'] += (weights['decoder.conv_in.weight'] * mean[None, :, None, None]).sum((1, 2, 3))
-    weights['decoder.conv_in.weight'] *= deviation[None, :, None, None]
-    return weights
+    return normalised({k: v.float() for k, v in vae.state_dict().items()}, mean, deviation)
 
 
 def train_autoencoder(vae, store, made, seconds, batch, device):
@@ -173,7 +167,7 @@ def train_autoencoder(vae, store, made, seconds, batch, device):
             loss = steps[done % 4 == 3]()
             done += 1
             if done == 20:
-                began_at, began = time.time(), time.time()
+                began = time.time()
             if done == 60 or (done == 2 and device == 'cpu'):
                 total = max(2, int(seconds * share / ((time.time() - began) / 40 if device != 'cpu' else 1)))
                 schedule.total.fill_(total + float(schedule.step) - done)
@@ -395,7 +389,7 @@ def main():
     log(f'{sum(len(m[0]) for m in made)} scenes chosen')
     if options.autoencoder_seconds:
         weights, pairs = train_autoencoder(vae, store, made[:12], options.autoencoder_seconds, 32 if device == 'cuda' else 8, device)
-        save(weights, options.out / 'autoencoder.safetensors')
+        save(weights, options.out / 'vae.safetensors')
         save_picture(pairs[:64], options.out / 'autoencoder.png')
     vae.requires_grad_(False)
     if not options.flow_seconds:
@@ -412,9 +406,10 @@ def main():
     nothing = Nothing(words, device)
     flow = networks.Flow(options.model).to(device).bfloat16()
     train_flow(flow, banks, options.batch, nothing, options.flow_seconds, device, options.late)
-    save(flow.transformer.state_dict(), options.out / 'base.safetensors')
-    save({f'{part}.{n}': p for part in ('t5', 'clip') for n, p in getattr(flow, part).named_parameters()}, options.out / 'text.safetensors')
-    save_picture(draw(flow, vae, words, SHEET, 128, 16, 3, 1, device, nothing), options.out / 'base.png')
+    save(flow.transformer.state_dict(), options.out / 'transformer.safetensors')
+    save(dict(flow.clip.named_parameters()), options.out / 'text_encoder.safetensors')
+    save(dict(flow.t5.named_parameters()), options.out / 'text_encoder_2.safetensors')
+    save_picture(draw(flow, vae, words, SHEET, 128, 16, 3, 1, device, nothing), options.out / 'transformer.png')
     if options.distil_seconds:
         distil(flow, banks, [max(1, b // 2) for b in options.batch], nothing, options.distil_seconds, device)
         save(flow.transformer.state_dict(), options.out / 'distilled.safetensors')
