@@ -23,7 +23,7 @@ def bfl_webhooks():
     assert headers["x-bfl-signature"] == "sha256=" + hmac.new(b"hush", body, hashlib.sha256).hexdigest(), headers
     told = json.loads(body)
     assert told["id"] == made["id"] and told["status"] == "Ready" and is_picture(httpx.get(told["result"]["sample"]).content), told
-    assert len(received) == 1 and "hush" not in web.get("/v1/predictions/" + made["id"]).text
+    assert len(receiver.received) == 1 and "hush" not in web.get("/v1/predictions/" + made["id"]).text
     for wrong in ({"webhook_url": "no url"}, {"webhook_url": 7}, {"webhook_url": url, "webhook_secret": 7}):
         answer = web.post("/v1/flux-dev", json={"prompt": "x", **wrong})
         assert answer.status_code == 422 and answer.json()["detail"][0]["loc"][1].startswith("webhook_"), answer.text
