@@ -1,4 +1,4 @@
-"""Makes a model folder of weights that lie in one folder, as checkpoint/ holds them and gpu/train.py writes them.
+"""Makes a model folder of weights that lie in one folder, as gpu/train.py writes them.
 
     python assemble.py UNTRAINED WEIGHTS OUT [--transformer distilled]
 """

@@ -96,18 +96,17 @@ def choice(random, items):
 class Writer:
     """Says what a scenes.Scene shows, in one of the ways in which people ask for it."""
 
-    def __init__(self, random):
+    def __init__(self, random, around=0.28):
         self.random = random
+        self.around = around  # share of captions with a story or any words around what is asked for
         names = {w for c in concepts() for n in c.names for w in n.split()}
         self.fillers = [w for w in words_file() if w.isalpha() and w not in names and w not in MEANINGFUL]
 
     def caption(self, scene):
-        random = self.random.random()
-        if random < 0.72:
-            return self.typed(self.plain(scene))
-        if random < 0.9:
-            return self.typed(self.story(self.plain(scene)))
-        return self.typed(self.lost_in_words(self.plain(scene)))
+        phrase = self.plain(scene)
+        if self.chance(self.around):
+            phrase = self.story(phrase) if self.chance(0.64) else self.lost_in_words(phrase)
+        return self.typed(phrase)
 
     def plain(self, scene):
         phrase = {'one': self.one, 'pair': self.pair, 'count': self.count, 'word': self.word}[scene.kind](scene)
@@ -211,3 +210,9 @@ def vocabulary():
              'red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pink', 'brown', 'black', 'white', 'gray', 'sky', 'light', 'happy', 'cute']
     unique = lambda items: list(dict.fromkeys(items))
     return unique(words + grammar + names + plurals), unique(first)
+
+
+def telling_words():
+    """Names of things, colours, styles: what a picture depends on."""
+    names = {w for c in concepts()[:200] for w in c.name.split()} | {w for c in concepts()[:40] for n in c.names for w in n.split()}
+    return names | MEANINGFUL

@@ -17,7 +17,10 @@ import transformers
 import captions
 
 WIDTH, TEXT_WIDTH = 256, 128
-MAX_TOKENS = 64  # of T5
+MAX_TOKENS = 32  # of T5
+# Moves sampling, and training with --timesteps flux-shift, towards noise, at every size. What a thing is, is decided above
+# sigma 0.7: there are 56 % of the times drawn so, 20 % of those without a shift, with which few nouns came in 250,000 pictures.
+SHIFT = 1.0
 
 
 def write(path, content):
@@ -55,9 +58,11 @@ def clip_tokenizer(folder):
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix='</w>'))
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=1400, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix='</w>',
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=2000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix='</w>',
                                              show_progress=False)
-    bpe.train_from_iterator((w for w in words for _ in range(1)), trainer)
+    # What pictures depend on is one token: CLIP's vector comes from two layers, which would first have to learn to spell.
+    telling = captions.telling_words()
+    bpe.train_from_iterator([w for w in words for _ in range(1000 if w in telling else 1)], trainer)
     merges = json.loads(bpe.to_str())['model']['merges']
     letters = sorted(alphabet)
     entries = letters + [letter + '</w>' for letter in letters] + [''.join(m) for m in merges] + ['<|startoftext|>', '<|endoftext|>']
@@ -81,8 +86,8 @@ def main():
         'tokenizer': ['transformers', 'CLIPTokenizer'], 'tokenizer_2': ['transformers', 'T5TokenizerFast'],
         'transformer': ['diffusers', 'FluxTransformer2DModel'], 'vae': ['diffusers', 'AutoencoderKL']})
     write(out / 'scheduler/scheduler_config.json', {
-        '_class_name': 'FlowMatchEulerDiscreteScheduler', 'base_image_seq_len': 256, 'base_shift': 0.5, 'max_image_seq_len': 4096,
-        'max_shift': 1.15, 'num_train_timesteps': 1000, 'shift': 3.0, 'use_dynamic_shifting': True})
+        '_class_name': 'FlowMatchEulerDiscreteScheduler', 'base_image_seq_len': 256, 'base_shift': SHIFT, 'max_image_seq_len': 4096,
+        'max_shift': SHIFT, 'num_train_timesteps': 1000, 'shift': 3.0, 'use_dynamic_shifting': True})
     write(out / 'vae/config.json', {
         '_class_name': 'AutoencoderKL', 'act_fn': 'silu', 'block_out_channels': [24, 48, 96, 128],
         'down_block_types': ['DownEncoderBlock2D'] * 4, 'up_block_types': ['UpDecoderBlock2D'] * 4, 'force_upcast': True,
@@ -96,7 +101,7 @@ def main():
         'bos_token_id': clip_words['<|startoftext|>'], 'eos_token_id': clip_words['<|endoftext|>'], 'pad_token_id': clip_words['<|endoftext|>']})
     write(out / 'text_encoder_2/config.json', {
         'architectures': ['T5EncoderModel'], 'model_type': 't5', 'd_ff': 2 * TEXT_WIDTH, 'd_kv': 32, 'd_model': TEXT_WIDTH, 'num_heads': 4,
-        'num_layers': 3, 'num_decoder_layers': 3, 'dense_act_fn': 'gelu_new', 'feed_forward_proj': 'gated-gelu', 'is_gated_act': True,
+        'num_layers': 2, 'num_decoder_layers': 2, 'dense_act_fn': 'gelu_new', 'feed_forward_proj': 'gated-gelu', 'is_gated_act': True,
         'is_encoder_decoder': True, 'layer_norm_epsilon': 1e-6, 'relative_attention_num_buckets': 32, 'tie_word_embeddings': False,
         'dropout_rate': 0.0, 'decoder_start_token_id': 0, 'eos_token_id': 1, 'pad_token_id': 0, 'vocab_size': t5_words})
     write(out / 'transformer/config.json', {

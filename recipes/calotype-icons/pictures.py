@@ -80,12 +80,15 @@ def main():
     parser.add_argument('--concepts', type=int, default=10_000, help='only the first of concepts.txt')
     parser.add_argument('--side', type=int, default=128)
     parser.add_argument('--kinds', default=','.join(scenes.KINDS), help='of scenes, with commas')
+    parser.add_argument('--around', type=float, default=0.28, help='share of captions with a story or any words around what is asked for')
+    parser.add_argument('--effects', type=float, default=0.12, help='share of pixel art, stickers, silhouettes')
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--first', type=int, default=0, help='number of the first picture')
     options = parser.parse_args()
     concepts, sets = captions.concepts(), drawings.Drawings(options.drawings)
     kinds = {kind: scenes.KINDS[kind] for kind in options.kinds.split(',')}
-    chooser = scenes.Chooser(scenes.Facts.of(sets, concepts), concepts[:options.concepts], options.seed, kinds=kinds)
+    chooser = scenes.Chooser(scenes.Facts.of(sets, concepts), concepts[:options.concepts], options.seed, kinds=kinds,
+                             around=options.around, effects=options.effects)
     painter = Painter(sets, options.side)
     options.out.mkdir(parents=True, exist_ok=True)
     for i in range(options.first, options.first + options.count):

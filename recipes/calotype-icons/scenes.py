@@ -21,7 +21,7 @@ import drawings
 HERE = pathlib.Path(__file__).parent
 STYLES = {'3d': 0.4, 'flat': 0.3, 'cartoon': 0.3}
 KINDS = {'one': 0.68, 'pair': 0.15, 'count': 0.06, 'word': 0.11}
-EFFECTS = {'': 0.88, 'pixel': 0.04, 'sticker': 0.04, 'silhouette': 0.04}
+EFFECTS = ['pixel', 'sticker', 'silhouette']
 NEWCOMERS = 40  # the first concepts, chosen twice as often
 # Two hues or a body near gray: moving the dominant hue does not make "a blue one" (measured by the evaluation's vote on
 # true drawings). And people keep their colour.
@@ -149,7 +149,7 @@ def mean_colour(rgba):
 
 
 class Chooser:
-    def __init__(self, facts, concepts, seed=1, mirror=False, kinds=KINDS):
+    def __init__(self, facts, concepts, seed=1, mirror=False, kinds=KINDS, around=0.28, effects=0.12):
         self.facts, self.concepts, self.mirror, self.random = facts, concepts, mirror, np.random.default_rng(seed)
         self.held_out = held_out_pairs()
         self.not_together = {tuple(p.split(', ')) for p in asked('pairs')}
@@ -160,7 +160,8 @@ class Chooser:
         self.grounds = {n: oklab(c).tolist() for n, c in drawings.BACKGROUNDS.items()}
         self.paints = {n: oklab(c).tolist() for n, c in drawings.COLOURS.items()}
         self.glyph_widths = glyph_widths()
-        self.caption_writer = captions.Writer(self.random)
+        self.effects = effects  # share of things that are drawn with one
+        self.caption_writer = captions.Writer(self.random, around)
         weights = np.array([2.0 if i < NEWCOMERS else 1.0 for i in range(len(concepts))])
         self.cumulative = np.cumsum(weights / weights.sum())
 
@@ -212,7 +213,8 @@ class Chooser:
         return {'one': self.one, 'pair': self.pair, 'count': self.several, 'word': self.lettering}[kind](concept)
 
     def one(self, concept):
-        style, effect = self.weighted(STYLES), self.weighted(EFFECTS)
+        style = self.weighted(STYLES)
+        effect = captions.choice(self.random, EFFECTS) if self.chance(self.effects) else ''
         paint, word = (None, None) if effect == 'silhouette' else self.colour_for(concept, style)
         mean = [0.25, 0, 0] if effect == 'silhouette' else self.facts.mean(concept.emoji, style, paint)
         background = self.background_for([mean], {word}, 0.2 if word else 0.4)

@@ -31,7 +31,7 @@ struct Options {
   GenerateOptions generate;
   OutputOptions output;
   std::string prompt, noise = "torch", seed;
-  fs::path prompt_file, image, preview, save_latents, lora_folder;
+  fs::path prompt_file, image, mask, preview, save_latents, lora_folder;
   std::vector<std::string> loras;
   bool json = false;
 };
@@ -58,6 +58,8 @@ std::vector<GenerateOptions> jobs(const Options& options) {
   base_options.seed = parse_seed(options.seed);
   if (!options.image.empty())
     base_options.start = std::make_shared<const image::RgbImage>(image::decode(options.image));
+  if (!options.mask.empty())
+    base_options.mask = std::make_shared<const image::RgbImage>(image::decode_mask(options.mask));
   for (const std::string& lora : options.loras) base_options.loras.push_back(parse_lora(lora, options.lora_folder));
   std::vector<std::string> prompts;
   if (!options.prompt_file.empty())
@@ -202,6 +204,8 @@ void add_generate(CLI::App& app) {
   command->add_option("--max-sequence-length", g.max_sequence_length, "T5 tokens, 0 = 256 for schnell, 512 for dev")
       ->capture_default_str();
   command->add_option("--image", options->image, "picture to start from; its shape is kept unless a size is given");
+  command->add_option("--mask", options->mask,
+                      "picture of the size of --image: white, or what is transparent, is drawn anew");
   command->add_option("--strength", g.strength, "with --image: how much of it is given up, above 0 to 1")
       ->capture_default_str();
   command->add_option("--lora", options->loras, "FILE or FILE:SCALE of an adapter, -10 to 10; several are added up")

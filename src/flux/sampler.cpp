@@ -35,6 +35,11 @@ bool all_finite(const Tensor& t) {
 
 }  // namespace
 
+Tensor Kept::put_back(const Tensor& x_BLC, float sigma) const {
+  const Tensor start_BLC = (1 - sigma) * clean_BLC + sigma * noise_BLC;
+  return (drawn_BLC * x_BLC.to(at::kFloat) + (1 - drawn_BLC) * start_BLC).to(x_BLC.scalar_type());
+}
+
 Tensor sample(const FluxTransformer& model, Tensor x_BLC, LatentSize size, const SampleOptions& options) {
   const int steps = static_cast<int>(options.sigmas.size()) - 1;
   for (int i = 0; i < steps; ++i) {
@@ -48,11 +53,15 @@ Tensor sample(const FluxTransformer& model, Tensor x_BLC, LatentSize size, const
     };
     const Tensor v_BLC = velocity();
     if (!all_finite(v_BLC)) fail_not_finite(velocity, i + 1, steps);
-    const Tensor clean_BLC = x_BLC.to(at::kFloat) - sigma * v_BLC.to(at::kFloat);
+    Tensor clean_BLC = x_BLC.to(at::kFloat) - sigma * v_BLC.to(at::kFloat);
     // As in the reference, the step size is rounded to the compute type (a tensor without dimensions is), and so is its
     // product with v, before the f32 sum.
     const Tensor dt = at::scalar_tensor(next - sigma, x_BLC.options().dtype(at::kFloat));
     x_BLC = (x_BLC.to(at::kFloat) + dt * v_BLC).to(x_BLC.scalar_type());
+    if (options.kept) {
+      x_BLC = options.kept->put_back(x_BLC, next);
+      clean_BLC = options.kept->put_back(clean_BLC, 0);
+    }
     if (options.on_step) options.on_step({.step = i + 1, .steps = steps, .latents_BLC = x_BLC, .clean_BLC = clean_BLC});
   }
   return x_BLC;

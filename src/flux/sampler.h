@@ -21,11 +21,22 @@ struct StepReport {
   const Tensor& clean_BLC;    ///< the picture as this step foresees it, for previews
 };
 
+/// What stays of a start picture while the rest is drawn anew. Source: diffusers FluxInpaintPipeline.__call__.
+struct Kept {
+  Tensor clean_BLC;  ///< the start's latents, f32, as are the others; B may be 1
+  Tensor noise_BLC;  ///< of the pictures
+  Tensor drawn_BLC;  ///< 1 for what is drawn anew, 0 for what stays
+
+  /// The latents of level sigma with what stays put back.
+  Tensor put_back(const Tensor& x_BLC, float sigma) const;
+};
+
 struct SampleOptions {
   std::vector<float> sigmas;  ///< falling, the last one 0
   Conditioning positive;
   std::optional<Conditioning> negative;  ///< true classifier-free guidance: two passes a step
   double true_cfg = 1.0;                 ///< v = negative + true_cfg · (positive − negative)
+  std::optional<Kept> kept;
   std::function<void(const StepReport&)> on_step;
   const base::CancelToken* cancel = nullptr;
 };

@@ -330,6 +330,23 @@ RgbImage decode(const std::filesystem::path& path, const DecodeOptions& options)
   return decode(std::as_bytes(std::span(bytes)), path.string(), options);
 }
 
+RgbImage decode_mask(std::span<const std::byte> bytes, std::string_view source, DecodeOptions options) {
+  options.background = {0, 0, 0};
+  RgbImage mask = decode(bytes, source, options);
+  if (!read_header(bytes, source, options).has_alpha) return mask;
+  options.background = {255, 255, 255};
+  RgbImage transparent = decode(bytes, source, options);
+  for (size_t i = 0; i < mask.pixels.size(); ++i)
+    transparent.pixels[i] = static_cast<uint8_t>(std::max(0, transparent.pixels[i] - mask.pixels[i]));
+  const bool opaque = std::ranges::all_of(transparent.pixels, [](uint8_t value) { return value == 0; });
+  return opaque ? mask : transparent;
+}
+
+RgbImage decode_mask(const std::filesystem::path& path, const DecodeOptions& options) {
+  const std::string bytes = base::read_file(path, options.max_bytes);
+  return decode_mask(std::as_bytes(std::span(bytes)), path.string(), options);
+}
+
 std::string encode(const RgbImage& image, const EncodeOptions& options) {
   check_encodable(image, options);
   const std::string plain = with_libvips([&] { return encoded(image, options); });

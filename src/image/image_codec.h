@@ -59,6 +59,11 @@ PictureHeader read_header(const std::filesystem::path& path, const DecodeOptions
 RgbImage decode(std::span<const std::byte> bytes, std::string_view source, const DecodeOptions& options = {});
 RgbImage decode(const std::filesystem::path& path, const DecodeOptions& options = {});
 
+/// A picture that marks a part of another: white where it is transparent if it is anywhere (OpenAI's masks), otherwise
+/// itself (white marks). `background` plays no part. Errors as for decode().
+RgbImage decode_mask(std::span<const std::byte> bytes, std::string_view source, DecodeOptions options = {});
+RgbImage decode_mask(const std::filesystem::path& path, const DecodeOptions& options = {});
+
 struct EncodeOptions {
   Format format = Format::png;  ///< png, jpeg or webp, others are unsupported
   int quality = 90;             ///< 1 to 100; JPEG (without chroma subsampling) and WebP, where 100 is lossless

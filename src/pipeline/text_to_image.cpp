@@ -70,6 +70,34 @@ void check_range(std::string_view field, double value, double low, double high) 
               high);
 }
 
+bool is_marked(const image::RgbImage& mask, size_t pixel) {
+  const uint8_t* p = mask.pixels.data() + 3 * pixel;
+  return p[0] + p[1] + p[2] >= 3 * 128;
+}
+
+void check_mask(const image::RgbImage& mask, const image::RgbImage* start) {
+  base::check(start, ErrorKind::bad_input, "a mask was given without the picture of which a part is drawn anew");
+  base::check(mask.width == start->width && mask.height == start->height, ErrorKind::bad_input,
+              "the mask has {}×{} pixels, the picture {}×{}; both must be of one size", mask.width, mask.height,
+              start->width, start->height);
+  for (size_t i = 0; i < mask.pixels.size() / 3; ++i)
+    if (is_marked(mask, i)) return;
+  base::fail(ErrorKind::bad_input, "the mask marks nothing: white is drawn anew, black stays");
+}
+
+/// [1, 1, h, w]: 1 for latents of which any pixel is drawn anew, so that nothing marked stays.
+Tensor drawn_latents(const image::RgbImage& mask, int64_t factor) {
+  Tensor marked = at::empty({1, 1, mask.height, mask.width});
+  auto* out = marked.mutable_data_ptr<float>();
+  for (size_t i = 0; i < mask.pixels.size() / 3; ++i) out[i] = is_marked(mask, i) ? 1 : 0;
+  return at::max_pool2d(marked, factor);
+}
+
+void keep_unmarked(image::RgbImage& picture, const image::RgbImage& start, const image::RgbImage& mask) {
+  for (size_t i = 0; i < mask.pixels.size() / 3; ++i)
+    if (!is_marked(mask, i)) std::copy_n(start.pixels.begin() + 3 * i, 3, picture.pixels.begin() + 3 * i);
+}
+
 /// Of the noisiest steps, when a picture is given: diffusers FluxImg2ImgPipeline.get_timesteps, but at least one stays.
 int steps_left_out(const GenerateOptions& options) {
   return std::min(options.steps - 1, static_cast<int>(options.steps - options.steps * options.strength));
@@ -143,6 +171,7 @@ GenerateResult TextToImage::checked(const GenerateOptions& options) const {
   if (options.start)
     base::check(options.strength > 0 && options.strength <= 1, ErrorKind::bad_input,
                 "--strength is {}, expected above 0 and at most 1", options.strength);
+  if (options.mask) check_mask(*options.mask, options.start.get());
   check_range("count", options.count, 1, 64);
   check_range("true-cfg", options.true_cfg, 1, 100);
   check_range("max-sequence-length", options.max_sequence_length, 0, 512);
@@ -278,10 +307,18 @@ Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditio
                             std::optional<flux::Conditioning> negative, const GenerateHooks& hooks) {
   const flux::LatentSize size = latent_size(options);
   std::vector<float> sigmas = flux::schedule(bundle_.schedule, options.steps, size.tokens());
-  Tensor start_BChw = flux::noise(options.noise, *options.seed, options.count, size).to(device_);
+  const Tensor noise_BChw = flux::noise(options.noise, *options.seed, options.count, size).to(device_);
+  Tensor start_BChw = noise_BChw;
+  std::optional<flux::Kept> kept;
   if (options.start) {
     sigmas.erase(sigmas.begin(), sigmas.begin() + steps_left_out(options));
-    start_BChw = sigmas[0] * start_BChw + (1 - sigmas[0]) * start_latents(options, hooks);
+    const Tensor clean_BChw = start_latents(options, hooks);
+    start_BChw = sigmas[0] * noise_BChw + (1 - sigmas[0]) * clean_BChw;
+    if (options.mask) {
+      const auto mask = image::resized_to_fill(*options.mask, *options.width, *options.height);
+      const Tensor drawn = drawn_latents(mask, vae_config_.factor()).to(device_).expand_as(clean_BChw);
+      kept = {flux::pack(clean_BChw), flux::pack(noise_BChw), flux::pack(drawn)};
+    }
   }
   const Tensor start_BLC = flux::pack(start_BChw).to(dtype_);
   report(hooks, "denoise", 0, static_cast<int64_t>(sigmas.size()) - 1);
@@ -290,6 +327,7 @@ Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditio
                                            .positive = positive,
                                            .negative = std::move(negative),
                                            .true_cfg = options.true_cfg,
+                                           .kept = std::move(kept),
                                            .on_step =
                                                [&](const flux::StepReport& step) {
                                                  report(hooks, "denoise", step.step, step.steps);
@@ -332,6 +370,11 @@ GenerateResult TextToImage::generate(const GenerateOptions& options, const Gener
   const Stopwatch decoding;
   load_vae();
   std::vector<image::RgbImage> images = decode_latents(*vae_, latents_BChw, hooks);
+  if (used.mask) {
+    const auto start = image::resized_to_fill(*used.start, *used.width, *used.height);
+    const auto mask = image::resized_to_fill(*used.mask, *used.width, *used.height);
+    for (image::RgbImage& image : images) keep_unmarked(image, start, mask);
+  }
   result.seconds["decode"] = decoding.seconds();
   for (size_t i = 0; i < images.size(); ++i)
     result.pictures.push_back({.image = std::move(images[i]), .seed = *used.seed + i});

@@ -46,6 +46,8 @@ struct GenerateOptions {
   /// Picture to start from, cropped and scaled to the size; without a size, its shape with the area that the model was
   /// made for.
   std::shared_ptr<const image::RgbImage> start;
+  /// Of the size of `start`: white is drawn anew, black stays as it is, pixel by pixel.
+  std::shared_ptr<const image::RgbImage> mask;
   double strength = 0.8;  ///< above 0, at most 1: how much of the start is given up; that share of the steps is done
 };
 

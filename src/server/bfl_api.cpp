@@ -148,20 +148,14 @@ Response get_result(Site& site, Request& request) {
 
 // ---- fine-tunes: trainings into models of their own, named after the fine-tune
 
-std::string word(const Json& body, const std::string& name, const std::string& otherwise) {
-  if (otherwise.empty() && (!body.contains(name) || body[name].is_null()))
-    throw invalid_field(name, name + " is required", "required");
-  return string_or(body, name, otherwise);
-}
-
 Response finetune(Site& site, Request& request) {
   const Json body = request.read_json_object();
   const std::string id = uuid();
   store::Model model{.owner = site.store.settings->username(), .name = kFinetunePrefix + id};
-  model.description = word(body, "finetune_comment", "");
-  Json input = {{"input_images", "data:application/zip;base64," + word(body, "file_data", "")},
+  model.description = required_string(body, "finetune_comment");
+  Json input = {{"input_images", "data:application/zip;base64," + required_string(body, "file_data")},
                 {"steps", whole_number(body, "iterations", 100, 1000, 300)},
-                {"trigger_word", word(body, "trigger_word", "TOK")},
+                {"trigger_word", string_or(body, "trigger_word", "TOK")},
                 {"lora_rank", whole_number(body, "lora_rank", 1, 128, 32)},
                 {"autocaption", body.value("captioning", Json(true))}};
   if (body.contains("learning_rate") && body["learning_rate"].is_number())
@@ -202,7 +196,7 @@ Response finetune_details(Site& site, Request& request) {
 }
 
 Response delete_finetune(Site& site, Request& request) {
-  const std::string id = word(request.read_json_object(), "finetune_id", "");
+  const std::string id = required_string(request.read_json_object(), "finetune_id");
   const Job job = finetune_of(site, id);
   site.store.jobs->cancel(id);
   const auto names = owner_and_name(job.destination);
@@ -214,7 +208,7 @@ Response delete_finetune(Site& site, Request& request) {
 
 Response run_finetuned(Site& site, Request& request) {
   const Json body = request.read_json_object();
-  const Job training = finetune_of(site, word(body, "finetune_id", ""));
+  const Job training = finetune_of(site, required_string(body, "finetune_id"));
   const auto names = owner_and_name(training.destination);
   auto target = find_target(site, names->first, names->second);
   if (!target) throw Problem(422, "Not ready", "This fine-tune is not finished.");

@@ -9,8 +9,14 @@ namespace calotype::server {
 std::string string_or(const Json& body, const std::string& name, const std::string& otherwise) {
   const auto found = body.find(name);
   if (found == body.end() || found->is_null()) return otherwise;
-  if (!found->is_string()) throw invalid_field(name, "Must be a string.", "invalid_type");
+  if (!found->is_string())
+    throw invalid_field(name, fmt::format("Must be a string, not {}.", found->type_name()), "invalid_type");
   return found->get<std::string>();
+}
+
+std::string required_string(const Json& body, const std::string& name) {
+  if (!body.contains(name) || body[name].is_null()) throw invalid_field(name, name + " is required", "required");
+  return string_or(body, name, "");
 }
 
 int whole_number(const Json& body, const std::string& name, int low, int high, int otherwise) {

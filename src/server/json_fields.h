@@ -1,4 +1,4 @@
-// Fields of a JSON body that APIs with plain bodies (OpenAI's, BFL's) read one by one. Absent and null are the same.
+// Fields of a JSON body that are read one by one, without a schema. Absent and null are the same.
 //
 //   const int count = whole_number(body, "n", 1, 10, 1);
 //
@@ -10,6 +10,7 @@
 namespace calotype::server {
 
 std::string string_or(const Json& body, const std::string& name, const std::string& otherwise);
+std::string required_string(const Json& body, const std::string& name);
 /// From `low` to `high`.
 int whole_number(const Json& body, const std::string& name, int low, int high, int otherwise);
 

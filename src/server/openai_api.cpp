@@ -29,7 +29,7 @@ struct ImageRequest {
   std::string model = kDefaultModel, prompt, size = "auto", format = "png", quality = "auto";
   int count = 1, compression = 100, partial_images = 0;
   bool base64 = false, stream = false;
-  std::string start;  ///< data: URI of the picture to start from, "" = none
+  std::string start, mask;  ///< data: URIs of the picture to start from and of what is drawn anew, "" = none
 };
 
 bool flag(const Json& body, const std::string& name) {
@@ -74,6 +74,7 @@ Json input_of(const ImageRequest& image) {
                 {"output_quality", image.compression}};
   if (!image.start.empty()) {  // the result has its shape
     input["image"] = image.start;
+    if (!image.mask.empty()) input["mask"] = image.mask;
     return input;
   }
   if (image.size == "auto") return input;
@@ -192,15 +193,15 @@ Json form_value(const std::string& name, const std::string& value) {
   return parsed.is_discarded() ? Json(value) : parsed;
 }
 
-/// The form of images/edits: its first picture and the other fields. Masks are not built in yet.
+/// The form of images/edits: its first picture, its mask and the other fields.
 ImageRequest read_form(Request& request) {
   MultipartReader reader(*request.body, boundary_of(request.header("content-type")));
   Json fields = {{"model", kEditingModel}};
-  std::string picture, type;
+  std::string picture, type, mask;
   while (const auto part = reader.next()) {
-    if (part->name == "mask")
-      throw Problem(400, "Not supported", "Masks are not supported yet; without one the whole picture changes.");
-    if (part->name != "image" && part->name != "image[]") {
+    if (part->name == "mask") {
+      mask = picture_of(*part);
+    } else if (part->name != "image" && part->name != "image[]") {
       fields[part->name] = form_value(part->name, field_text(*part));
     } else if (picture.empty()) {
       picture = picture_of(*part);
@@ -211,6 +212,7 @@ ImageRequest read_form(Request& request) {
   ImageRequest image = parsed(fields);
   if (fields["model"].get<std::string>().find('/') == std::string::npos) image.model = kEditingModel;
   image.start = fmt::format("data:{};base64,{}", type.empty() ? "image/png" : type, base::base64(picture));
+  if (!mask.empty()) image.mask = "data:image/png;base64," + base::base64(mask);
   return image;
 }
 

@@ -1,8 +1,7 @@
 // What describes the installation itself: account, hardware, collections, deployments, the webhook secret.
-#include <fmt/format.h>
-
 #include <charconv>
 
+#include "server/json_fields.h"
 #include "server/problem.h"
 #include "server/replicate_api.h"
 #include "server/replicate_objects.h"
@@ -57,10 +56,7 @@ int64_t count_field(const Json& body, const std::string& name, int64_t otherwise
 }
 
 std::string text_field(const Json& body, const std::string& name) {
-  const auto found = body.find(name);
-  if (found == body.end() || !found->is_string())
-    throw invalid_field(name, fmt::format("{} is required, a string", name), "required");
-  return store::clean_text(found->get<std::string>());
+  return store::clean_text(required_string(body, name));
 }
 
 /// A model and a version that exist, in whatever form the version is given.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "server/json_fields.h"
 #include "server/problem.h"
 #include "server/replicate_api.h"
 #include "server/replicate_objects.h"
@@ -16,14 +17,7 @@ namespace {
 Problem no_such_model() { return not_found("The requested resource could not be found."); }
 
 std::string text_field(const Json& body, const std::string& name, bool required = false) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) {
-    if (required) throw invalid_field(name, name + " is required", "required");
-    return "";
-  }
-  if (!found->is_string())
-    throw invalid_field(name, fmt::format("Must be a string, not {}.", found->type_name()), "invalid_type");
-  return store::clean_text(found->get<std::string>());
+  return store::clean_text(required ? required_string(body, name) : string_or(body, name, ""));
 }
 
 std::optional<std::string> changed_field(const Json& body, const std::string& name) {

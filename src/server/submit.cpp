@@ -8,6 +8,7 @@
 #include "base/base64.h"
 #include "hub/address_guard.h"
 #include "hub/url.h"
+#include "server/json_fields.h"
 #include "server/problem.h"
 #include "server/replicate_objects.h"
 
@@ -25,14 +26,6 @@ constexpr size_t kLongDataUri = 16 << 10;
 
 const std::vector<std::string> kEvents = {"start", "output", "logs", "completed"};
 
-std::string string_field(const Json& body, const std::string& name) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) return "";
-  if (!found->is_string())
-    throw invalid_field(name, fmt::format("Must be a string, not {}.", found->type_name()), "invalid_type");
-  return found->get<std::string>();
-}
-
 std::vector<std::string> webhook_events(const Json& body) {
   const auto filter = body.find("webhook_events_filter");
   if (filter == body.end() || filter->is_null()) return {"output", "completed"};
@@ -48,7 +41,7 @@ std::vector<std::string> webhook_events(const Json& body) {
 
 std::optional<store::Webhook> webhook_of(const Site& site, const Json& body) {
   for (const std::string field : {"webhook", "webhook_completed"}) {
-    const std::string url = string_field(body, field);
+    const std::string url = string_or(body, field, "");
     if (url.empty()) continue;
     check_webhook_url(site, url, field);
     return store::Webhook{.url = url,

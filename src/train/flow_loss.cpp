@@ -23,7 +23,9 @@ uint64_t mix(uint64_t x) {
 
 }  // namespace
 
-std::optional<Timesteps> timesteps_from_name(std::string_view text) {
+std::optional<Timesteps> timesteps_from_name(std::string_view text, const flux::ScheduleConfig& schedule) {
+  if (text == "auto")
+    return schedule.shifted && schedule.base_shift == schedule.max_shift ? Timesteps::flux_shift : Timesteps::sigmoid;
   for (const auto& [word, value] : kTimesteps)
     if (word == text) return value;
   return std::nullopt;

@@ -26,7 +26,9 @@ enum class Timesteps {
   flux_shift,  ///< the same, moved towards noise as sampling does for larger pictures
   uniform,     ///< evenly in (0, 1)
 };
-std::optional<Timesteps> timesteps_from_name(std::string_view name);
+/// "auto" is flux_shift for a model that moves pictures of every size alike towards noise, as the one in the box, and
+/// sigmoid for others, as trainers of FLUX.1 do.
+std::optional<Timesteps> timesteps_from_name(std::string_view name, const flux::ScheduleConfig& schedule);
 std::string_view name(Timesteps timesteps);
 
 /// A generator whose numbers are a function of (seed, stream, index) alone, so that a run can go on at any step without

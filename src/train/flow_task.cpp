@@ -166,7 +166,7 @@ flux::Conditioning FlowTask::conditioning(const std::vector<std::string>& captio
 }
 
 Noised FlowTask::noised(FlowBatch& batch) const {
-  const Timesteps timesteps = *timesteps_from_name(options_.timesteps);
+  const Timesteps timesteps = *timesteps_from_name(options_.timesteps, bundle_.schedule);
   const Tensor sigma_B =
       draw_sigmas(timesteps, batch.clean_BChw.size(0), batch.size.tokens(), bundle_.schedule, batch.random);
   const Tensor noise = at::randn(batch.clean_BChw.sizes(), batch.random, at::kFloat);

@@ -114,7 +114,7 @@ void check_options(const TrainOptions& o) {
   check_range("accumulate", o.accumulate, 1, 4096);
   check_range("max-grad-norm", o.clip, 0.0, 1e6);
   check_range("ema", o.ema, 0.0, 0.999999);
-  check_word("timesteps", o.timesteps, {"sigmoid", "flux-shift", "uniform"});
+  check_word("timesteps", o.timesteps, {"auto", "sigmoid", "flux-shift", "uniform"});
   check_range("guidance", o.guidance, 0.0, 100.0);
   check_distillation(o);
   check_range("caption-dropout", o.caption_dropout, 0.0, 1.0);

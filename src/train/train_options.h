@@ -48,7 +48,7 @@ struct TrainOptions {
   double ema = 0.99;                  ///< running average that is saved and previewed, 0: none
 
   // Objective
-  std::string timesteps = "sigmoid";  ///< sigmoid, flux-shift, uniform
+  std::string timesteps = "auto";     ///< auto, sigmoid, flux-shift, uniform
   double guidance = 1.0;              ///< what models with guidance are told while they learn
   /// Two numbers, low and high: the model learns to draw in one pass, told a guidance g from this range, what the model
   /// it begins with draws with classifier-free guidance g in two (Meng et al. 2210.03142). Empty: off.

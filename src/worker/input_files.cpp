@@ -80,7 +80,7 @@ void InputFiles::download(const std::string& url, const fs::path& path, const ba
   const hub::HttpResponse answer = hub::download({.url = url,
                                                   .headers = request.headers,
                                                   .timeout = std::chrono::milliseconds(0),
-                                                  .max_bytes = options_.max_bytes,
+                                                  .max_bytes = std::min(options_.max_bytes, request.max_bytes),
                                                   .follow_redirects = 5,
                                                   .guard = request.guarded ? &guard_ : nullptr,
                                                   .cancel = cancel},
@@ -115,7 +115,7 @@ std::string InputFiles::read(const std::string& uri, const fs::path& scratch, ui
       fs::remove_all(folder, ignored);
     }
   } cleanup{scratch};
-  return base::read_file(fetch(uri, scratch / "file", cancel), most);
+  return base::read_file(fetch(uri, scratch / "file", cancel, {.max_bytes = most}), most);
 }
 
 }  // namespace calotype::worker

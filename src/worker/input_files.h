@@ -21,7 +21,7 @@ namespace calotype::worker {
 
 struct InputFileOptions {
   bool allow_private = false;              ///< URLs may lead to this machine and the local network
-  uint64_t max_bytes = uint64_t{8} << 30;  ///< of what is fetched
+  uint64_t max_bytes = uint64_t{8} << 30;  ///< of what is fetched; more is refused as it comes
 };
 
 class InputFiles {
@@ -31,6 +31,7 @@ class InputFiles {
   struct Request {
     hub::Headers headers = {};  ///< go to the named host only
     bool guarded = true;        ///< false for hosts that the operator named
+    uint64_t max_bytes = UINT64_MAX;  ///< where less than InputFileOptions allows
   };
   /// The file at `path`, or where the store keeps it.
   std::filesystem::path fetch(const std::string& uri, const std::filesystem::path& path,

@@ -55,6 +55,12 @@ Field image() {
           .description = "Picture to start from; the result has its shape and aspect_ratio counts no more"};
 }
 
+Field mask() {
+  return {.name = "mask",
+          .type = file,
+          .description = "Of the picture's size: white, or what is transparent, is drawn anew; needs image"};
+}
+
 Field prompt_strength() {
   return {.name = "prompt_strength",
           .type = number,
@@ -178,7 +184,8 @@ ServedModel dev(const char* name, const Fields& lora, const Fields& keys) {
           .backend = "dev",
           .fields = Fields{prompt(), aspect_ratio(false), image(), prompt_strength(), num_outputs(), steps(28, 50),
                            guidance("guidance", 3), seed_field()} +
-                    encoding() + Fields{go_fast(true)} + lora + Fields{megapixels()} + keys + other_keys()};
+                    encoding() + Fields{go_fast(true)} + lora + Fields{megapixels()} + keys + other_keys() +
+                    Fields{hidden(mask())}};
 }
 
 Field safety_tolerance() {
@@ -404,7 +411,6 @@ std::vector<ServedModel> make_official_models() {
 }
 
 ServedModel make_fine_tuned_model() {
-  const Field mask = {.name = "mask", .type = file, .description = "White is drawn anew, black stays; needs image"};
   const Field base = {.name = "model",
                       .description = "Which base draws: dev (about 28 steps) or schnell (4 steps)",
                       .default_value = "dev",
@@ -419,7 +425,7 @@ ServedModel make_fine_tuned_model() {
       .license_url = kDevLicense,
       .task = Task::text_to_image,
       .backend = "dev",
-      .fields = Fields{prompt("What to draw; the trigger word of the training calls what was learned"), image(), mask,
+      .fields = Fields{prompt("What to draw; the trigger word of the training calls what was learned"), image(), mask(),
                        aspect_ratio(true), side("height", 256, 1440), side("width", 256, 1440), prompt_strength(), base,
                        num_outputs(), steps(28, 50), guidance("guidance_scale", 3), seed_field()} +
                 encoding() +

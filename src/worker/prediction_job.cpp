@@ -50,7 +50,8 @@ class Drawing {
     GenerateOptions options =
         generate_options(settings_, job_.job().input,
                          {.side = static_cast<int>(vae.sample_size), .guidance = flux.bundle().variant().guidance});
-    options.start = start();
+    options.start = picture("image");
+    options.mask = picture("mask");
     options.loras = loras();
     options.seed = flux.checked(options).used.seed;  // drawn now, so that the log names it first
     job_.start();
@@ -80,13 +81,15 @@ class Drawing {
     return version_ ? "black-forest-labs/flux-" + settings_.value("model", model_.backend) : model_.full_name();
   }
 
-  /// The picture that `image` names.
-  std::shared_ptr<const image::RgbImage> start() {
-    if (!settings_.contains("image")) return nullptr;
+  /// The picture that an input names, if it does.
+  std::shared_ptr<const image::RgbImage> picture(const std::string& field) {
+    if (!settings_.contains(field)) return nullptr;
     const std::string bytes =
-        services_.files.read(settings_.at("image"), services_.store.data / "work" / job_.job().id, kMostPictureBytes,
+        services_.files.read(settings_.at(field), services_.store.data / "work" / job_.job().id, kMostPictureBytes,
                              &job_.cancel_token());
-    return std::make_shared<const image::RgbImage>(image::decode(std::as_bytes(std::span(bytes)), "image"));
+    const auto content = std::as_bytes(std::span(bytes));
+    return std::make_shared<const image::RgbImage>(field == "mask" ? image::decode_mask(content, field)
+                                                                   : image::decode(content, field));
   }
 
   std::vector<adapters::LoraChoice> loras() {

@@ -57,8 +57,6 @@ PictureSize picture_size(const std::string& aspect_ratio, int side, bool quarter
 }
 
 GenerateOptions generate_options(const Json& settings, const Json& given, const ModelTraits& traits) {
-  base::check(!settings.contains("mask"), ErrorKind::unsupported,
-              "mask was given, but drawing inside a mask is not built in yet; leave it out to change the whole picture");
   GenerateOptions out;
   out.prompt = settings.value("prompt", "");
   if (settings.contains("image")) {  // the result has its shape

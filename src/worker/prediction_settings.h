@@ -27,8 +27,8 @@ struct ModelTraits {
   bool guidance = true;  ///< has a guidance input
 };
 
-/// Everything but adapters and the picture to start from. `settings` come from with_defaults(), `given` is the input as stored: what the caller did
-/// not ask for gives no warnings. Errors: bad_input; unsupported for masks.
+/// Everything but adapters and pictures. `settings` come from with_defaults(), `given` is the input as stored: what the
+/// caller did not ask for gives no warnings. Errors: bad_input.
 pipeline::GenerateOptions generate_options(const Json& settings, const Json& given, const ModelTraits& traits);
 
 struct OutputFormat {

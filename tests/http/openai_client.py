@@ -5,6 +5,7 @@ import time
 
 import httpx
 import openai
+from PIL import Image
 
 from checks import BASE, TOKEN, check, eventually, is_picture, main, raises, training_zip
 
@@ -46,8 +47,6 @@ def openai_models():
 def openai_errors():
     assert raises(openai.APIStatusError, client.images.generate, model="gpt-image-1", prompt="x", size="1x1").param == "size"
     assert raises(openai.NotFoundError, client.images.generate, model="me/nothing", prompt="x").status_code == 404
-    masked = raises(openai.BadRequestError, client.images.edit, model="gpt-image-1", image=io.BytesIO(b"x"), mask=io.BytesIO(b"x"), prompt="x")
-    assert "not supported" in masked.message, masked.message
     broken = raises(openai.APIStatusError, client.images.edit, model="gpt-image-1", image=io.BytesIO(b"x"), prompt="x")
     assert "image" in broken.message, broken.message
 
@@ -59,6 +58,25 @@ def openai_edits_a_picture():
     edited = client.images.edit(model="black-forest-labs/flux-dev", image=("fox.png", picture), prompt="a blue fox", response_format="b64_json")
     changed = base64.b64decode(edited.data[0].b64_json)
     assert is_picture(changed) and changed != picture
+
+
+@check
+def openai_edits_the_transparent_part():
+    def png(picture):
+        out = io.BytesIO()
+        picture.save(out, "png")
+        return ("picture.png", out.getvalue())
+
+    red = Image.new("RGB", (128, 64), (200, 30, 60))
+    mask = red.convert("RGBA")
+    mask.paste((0, 0, 0, 0), (64, 0, 128, 64))
+    edited = client.images.edit(model="black-forest-labs/flux-dev", image=png(red), mask=png(mask), prompt="a fox", response_format="b64_json")
+    result = Image.open(io.BytesIO(base64.b64decode(edited.data[0].b64_json))).convert("RGB")
+    left, right = (result.crop((int(a * result.width), 0, int(b * result.width), result.height)).getextrema() for a, b in ((0, 0.45), (0.55, 1)))
+    assert left == ((200, 200), (30, 30), (60, 60)), left
+    assert max(high - low for low, high in right) > 20, right
+    wrong = raises(openai.APIStatusError, client.images.edit, model="black-forest-labs/flux-dev", image=png(red), mask=png(mask.resize((32, 32))), prompt="x")
+    assert "32×32" in wrong.message, wrong.message
 
 
 @check

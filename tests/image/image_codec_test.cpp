@@ -1,7 +1,9 @@
 #include "image/image_codec.h"
 
+#include <array>
 #include <thread>
 
+#include "base/base64.h"
 #include "golden_pictures.h"
 
 namespace calotype::image {
@@ -191,6 +193,16 @@ TEST(DecodeHostile, HundredsOfTextsAreRefused) {
   EXPECT_EQ(decode(as_bytes(png), "texts.png").width, 4);
   for (int i = 0; i < 90; ++i) png.insert(text, chunk);
   refusal(ErrorKind::bad_input, png, "texts.png");
+}
+
+// Three pixels by Pillow: opaque, transparent, alpha 127.
+TEST(DecodeMask, TransparencyMarksOrElseColours) {
+  const auto png = base::base64_decoded(
+      "iVBORw0KGgoAAAANSUhEUgAAAAMAAAABCAYAAAAb4BS0AAAAFUlEQVR4nGM8IWfzn4GBgdH84eF6ABucBH5QmzuJAAAAAElFTkSuQmCC");
+  const RgbImage mask = decode_mask(std::as_bytes(std::span(*png)), "three");
+  for (size_t i = 0; i < 9; ++i) EXPECT_NEAR(mask.pixels[i], (std::array{0, 255, 128}[i / 3]), 1) << i;
+  const std::string opaque = golden("colour.png");
+  EXPECT_EQ(decode_mask(as_bytes(opaque), "colour.png").pixels, decoded("colour.png").pixels);
 }
 
 TEST(DecodeHostile, ExtremeSides) {

@@ -292,6 +292,14 @@ TEST_P(JointStep, LossAndGradientsOfTextEncoders) {
 
 INSTANTIATE_TEST_SUITE_P(Models, JointStep, testing::Values("m1_dev", "m2_schnell"));
 
+TEST(Timesteps, AutoFollowsTheModelsSchedule) {
+  EXPECT_EQ(timesteps_from_name("auto", {}), Timesteps::sigmoid);                   // FLUX.1 [dev]
+  EXPECT_EQ(timesteps_from_name("auto", {.shifted = false}), Timesteps::sigmoid);   // [schnell]
+  EXPECT_EQ(timesteps_from_name("auto", {.base_shift = 1, .max_shift = 1}), Timesteps::flux_shift);
+  EXPECT_EQ(timesteps_from_name("uniform", {}), Timesteps::uniform);
+  EXPECT_EQ(timesteps_from_name("sometimes", {}), std::nullopt);
+}
+
 TEST(Timesteps, FollowTheirDistributions) {
   at::Generator random = generator(3, Stream::step, 0);
   const auto mean = [](const Tensor& t) { return t.mean().item<double>(); };

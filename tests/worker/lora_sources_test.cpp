@@ -136,6 +136,15 @@ TEST_F(LoraSourcesTest, UrlsOfUsersDoNotReachTheLocalNetwork) {
   EXPECT_NO_THROW(guarded.find("some/style", {}, &never));  // the operator's own hub
 }
 
+TEST_F(LoraSourcesTest, WhatShallBeSmallIsNotFetchedWhenItIsLarge) {
+  try {
+    files_.read(web_.url("/one.tar"), folder_ / "scratch", 100, nullptr);
+    ADD_FAILURE() << "a file of some kilobytes was read";
+  } catch (const base::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("at most 100 are accepted"), std::string::npos) << error.what();
+  }
+}
+
 TEST_F(LoraSourcesTest, PredictionsSwitchAdaptersWithoutLoadingTheModelAgain) {
   const auto bundle = pipeline::open_bundle({.model = model()});
   const flux::FluxTransformer shapes(bundle.part(weights::Component::transformer), {.device = at::kMeta});

@@ -118,6 +118,25 @@ TEST_F(PredictionJob, StartsFromAPicture) {
   EXPECT_NE(half.pixels, all.pixels);
 }
 
+TEST_F(PredictionJob, DrawsInsideAMask) {
+  const image::RgbImage gray{.width = 32, .height = 32, .pixels = std::vector<uint8_t>(32 * 32 * 3, 128)};
+  image::RgbImage lower{.width = 32, .height = 32, .pixels = std::vector<uint8_t>(32 * 32 * 3)};
+  std::fill(lower.pixels.begin() + 16 * 32 * 3, lower.pixels.end(), 255);
+  const auto uri = [](const image::RgbImage& picture) {
+    return "data:image/png;base64," + base::base64(image::encode(picture));
+  };
+  Json input = {{"prompt", "x"}, {"image", uri(gray)}, {"mask", uri(lower)}, {"num_inference_steps", 2}, {"output_format", "png"}};
+  const Job job = run(create(kDev, input));
+  ASSERT_EQ(job.status, JobStatus::succeeded) << job.error.value_or("");
+  const std::vector<uint8_t> pixels = picture(job.output[0]).pixels;
+  const auto is_gray = [](uint8_t value) { return value == 128; };
+  const auto middle = pixels.begin() + static_cast<ptrdiff_t>(pixels.size() / 2);
+  EXPECT_TRUE(std::all_of(pixels.begin(), middle, is_gray));
+  EXPECT_FALSE(std::all_of(middle, pixels.end(), is_gray));
+  input.erase("image");
+  EXPECT_NE(run(create(kDev, input)).error->find("without the picture"), std::string::npos);
+}
+
 TEST_F(PredictionJob, RefusesInOneSentence) {
   const Job image = create(kDev, {{"prompt", "x"}, {"image", "data:image/png;base64,AA"}});
   const Job version = create("me/none", {{"prompt", "x"}});

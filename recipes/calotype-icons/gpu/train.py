@@ -31,6 +31,7 @@ from normalise_latents import normalised
 from optimiser import Captured, Optimiser, Schedule
 
 EDGES, KL = 0.5, 3e-4  # as src/train/autoencoder_task.cpp
+SHIFT = 1.0  # as in model.py, which needs packages that are not always at hand here
 CAPTIONS = 4  # for one picture
 DROPPED = 0.1  # captions left out, for guidance
 SHEET = ['a cat', 'a dog', 'a car', 'a house', 'a tree', 'the sun', 'a rocket', 'a robot', 'a pizza', 'a heart', 'a flat cat', 'a cartoon dog',
@@ -247,7 +248,7 @@ def check_gradients(flow, bank, count, device):
     """A batch that repeats a smaller one has its gradients: else a kernel fails at this size, and a run would be wasted."""
     fewer = count // 16 or 1
     x0, t5, clip = bank.batch(fewer)
-    x, t, target = noised(x0, 0, 1)
+    x, t, target = noised(x0, SHIFT, 1)
     state = copy.deepcopy(flow.state_dict())
     with torch.no_grad():
         for p in flow.transformer.parameters():
@@ -282,7 +283,7 @@ def train_flow(flow, banks, sizes, nothing, seconds, device, late):
         x0, t5, clip = bank.batch(count)
         dropped = torch.rand(count, 1, device=device) < DROPPED
         text, pooled = flow.encode(torch.where(dropped, nothing.t5, t5), torch.where(dropped, nothing.clip, clip))
-        x, t, target = noised(x0, 0, 1)
+        x, t, target = noised(x0, SHIFT, 1)
         loss = (flow.velocity(x, t, torch.ones_like(t), text, pooled).float() - target).square().mean()
         loss.backward()
         optimiser.step()
@@ -308,7 +309,7 @@ def distil(flow, banks, sizes, nothing, seconds, device):
         with torch.no_grad():
             x0, t5, clip = bank.batch(count)
             text, pooled = flow.encode(t5, clip)
-            x, t, _ = noised(x0, 0.3, 1.2)
+            x, t, _ = noised(x0, SHIFT, 1)
             w, one = 1 + 4 * torch.rand_like(t), torch.ones_like(t)
             student, flow.transformer = flow.transformer, teacher
             with_text = flow.velocity(x, t, one, text, pooled).float()
@@ -333,7 +334,7 @@ def draw(flow, vae, words, prompts, side, steps, cfg, guidance, device, nothing)
     generator = torch.Generator('cpu').manual_seed(1)
     x = torch.randn(len(prompts), (side // 16) ** 2, 64, generator=generator).to(device)
     times = torch.linspace(1, 0, steps + 1)
-    times = 1.6 * times / (1 + 0.6 * times)
+    times = np.exp(SHIFT) * times / (1 + (np.exp(SHIFT) - 1) * times)
     for now, then in zip(times, times[1:]):
         t = torch.full((len(prompts),), float(now), device=device)
         w = torch.full_like(t, guidance)
