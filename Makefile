@@ -3,7 +3,7 @@
 
 help:
 	@echo "make demo                  set up, build and draw a picture"
-	@echo "make test                  set up, build and run every test (FUZZ_SECONDS=5 for each fuzz target)"
+	@echo "make test                  set up, build and run every test (FUZZ_SECONDS=2 for each fuzz target)"
 	@echo "make build                 only build build/release/calotype"
 	@echo "make asan                  the tests under address and undefined-behaviour sanitizers"
 	@echo "make bench                 the benchmarks"
@@ -23,7 +23,7 @@ test:
 	@tools/build release
 	@tools/test release
 	@tools/build fuzz
-	@tests/fuzz/run.sh $${FUZZ_SECONDS:-5}
+	@tests/fuzz/run.sh $${FUZZ_SECONDS:-2}
 
 asan:
 	@tools/setup test

@@ -102,6 +102,14 @@ TEST(Generate, PreviewShowsTheFormingPicture) {
   EXPECT_GT(image::decode(folder / "p.png").width, 0);
 }
 
+TEST(Generate, WithoutAModelTheOneInTheBoxDraws) {
+  const test::TemporaryFolder folder;
+  const ProgramResult run = run_calotype({"generate", "a cat", "--steps", "1", "-o", (folder / "a.png").string()});
+  ASSERT_EQ(run.exit_code, 0) << run.error;
+  EXPECT_NE(run.error.find("the small model in the box, which draws icons"), std::string::npos) << run.error;
+  EXPECT_EQ(image::decode(folder / "a.png").width, 128);
+}
+
 struct Mistake {
   std::vector<std::string> arguments;
   std::vector<std::string> words;  ///< the message must hold each
@@ -114,7 +122,6 @@ TEST(Generate, EachMistakeGetsOneSentenceAndExitStatus2) {
   std::ofstream(folder / "pickle.safetensors") << "\x80\x02}q\x01X";
   std::ofstream(folder / "empty.safetensors");
   const Mistake mistakes[] = {
-      {{}, {"--model"}},
       {{"--model", "/nowhere/flux"}, {"/nowhere/flux", "no such file"}},
       {{"--model", m, "--width", "0"}, {"--width", "0"}},
       {{"--model", m, "--height", "65536"}, {"--height", "65536"}},
