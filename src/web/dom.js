@@ -73,7 +73,7 @@ export function notice(text, kind = "") {
 export function stand_in(note) {
   if (!note) return null;
   const box = /calotype-icons/.test(note);
-  return el("p", {class: "stand-in"}, as_sentence(note), box ? " It is the small model in the box: it draws simple icons and short words, quickly and on any machine, and little else." : "",
+  return el("p", {class: "stand-in"}, as_sentence(note), box ? " It is the small model in the box: it draws simple icons of common things, quickly and on any machine, and nothing else." : "",
             " For FLUX.1 itself start the server with its weights: ", el("code", {}, "calotype serve --model dev=FOLDER --model schnell=FOLDER"),
             box ? ", where FOLDER is what you have downloaded or what calotype pull fetched." : ".");
 }
