@@ -70,6 +70,14 @@ void check_range(std::string_view field, double value, double low, double high) 
               high);
 }
 
+/// The picture to start from and its mask as the model will see them.
+void fit_to_size(GenerateOptions& options) {
+  for (std::shared_ptr<const image::RgbImage>* picture : {&options.start, &options.mask})
+    if (*picture)
+      *picture = std::make_shared<const image::RgbImage>(
+          image::resized_to_fill(**picture, *options.width, *options.height));
+}
+
 bool is_marked(const image::RgbImage& mask, size_t pixel) {
   const uint8_t* p = mask.pixels.data() + 3 * pixel;
   return p[0] + p[1] + p[2] >= 3 * 128;
@@ -297,7 +305,7 @@ image::RgbImage TextToImage::preview(const Tensor& clean_BLC, flux::LatentSize s
 Tensor TextToImage::start_latents(const GenerateOptions& options, const GenerateHooks& hooks) {
   report(hooks, "encode", 0, 1);
   const vae::Autoencoder encoder(bundle_.part(Component::vae), load_options(), vae::Autoencoder::Parts::both);
-  const Tensor picture = to_tensor(image::resized_to_fill(*options.start, *options.width, *options.height));
+  const Tensor picture = to_tensor(*options.start);
   const Tensor mean = encoder.encode(picture.to(device_, encoder.dtype())).mean_BChw;
   report(hooks, "encode", 1, 1);
   return encoder.scaled(mean).to(at::kFloat);
@@ -315,8 +323,7 @@ Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditio
     const Tensor clean_BChw = start_latents(options, hooks);
     start_BChw = sigmas[0] * noise_BChw + (1 - sigmas[0]) * clean_BChw;
     if (options.mask) {
-      const auto mask = image::resized_to_fill(*options.mask, *options.width, *options.height);
-      const Tensor drawn = drawn_latents(mask, vae_config_.factor()).to(device_).expand_as(clean_BChw);
+      const Tensor drawn = drawn_latents(*options.mask, vae_config_.factor()).to(device_).expand_as(clean_BChw);
       kept = {flux::pack(clean_BChw), flux::pack(noise_BChw), flux::pack(drawn)};
     }
   }
@@ -341,6 +348,7 @@ Tensor TextToImage::denoise(const GenerateOptions& options, const flux::Conditio
 GenerateResult TextToImage::generate(const GenerateOptions& options, const GenerateHooks& hooks) {
   const c10::InferenceMode inference;
   GenerateResult result = checked(options);
+  fit_to_size(result.used);
   const GenerateOptions& used = result.used;
   plan_ = plan_memory(bundle_, memory_request(used), available_memory(device_));
   if (!transformer_) plan_.refuse_if_too_large();
@@ -370,11 +378,8 @@ GenerateResult TextToImage::generate(const GenerateOptions& options, const Gener
   const Stopwatch decoding;
   load_vae();
   std::vector<image::RgbImage> images = decode_latents(*vae_, latents_BChw, hooks);
-  if (used.mask) {
-    const auto start = image::resized_to_fill(*used.start, *used.width, *used.height);
-    const auto mask = image::resized_to_fill(*used.mask, *used.width, *used.height);
-    for (image::RgbImage& image : images) keep_unmarked(image, start, mask);
-  }
+  if (used.mask)
+    for (image::RgbImage& image : images) keep_unmarked(image, *used.start, *used.mask);
   result.seconds["decode"] = decoding.seconds();
   for (size_t i = 0; i < images.size(); ++i)
     result.pictures.push_back({.image = std::move(images[i]), .seed = *used.seed + i});
