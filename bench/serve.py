@@ -6,6 +6,7 @@ What serving costs beside the model, on this machine; Python's standard library 
   waiting    memory of the server for each client that waits ("Prefer: wait")
   wake       from create to the answer of a job that takes no time, through a worker: milliseconds
   switch     consecutive predictions of one model, the same adapter or another each time: milliseconds
+  adapters   with --weights FOLDER (see full_size.sh): seconds until weights and adapter of full size are ready
 
 Each line: median (least - most) of the rounds.
 """
@@ -16,6 +17,7 @@ import json
 import multiprocessing
 import os
 import platform
+import random
 import signal
 import socket
 import statistics
@@ -31,9 +33,15 @@ CANARY = {"version": "replicate/canary", "input": {"text": "x"}}
 
 
 class Server:
-    def __init__(self, options, *more):
+    def __init__(self, options, *more, weights=None):
         self.folder = tempfile.TemporaryDirectory(prefix="calotype-bench-")
-        command = [options.program, "serve", "--port", "0", "--data", self.folder.name + "/data", "--model", MODEL, "--rate-limit", "0", *more]
+        command = [options.program, "serve", "--port", "0", "--data", self.folder.name + "/data", "--rate-limit", "0", *more]
+        if weights:
+            os.mkdir(self.folder.name + "/data", 0o700)
+            with open(self.folder.name + "/data/models.json", "w") as out:
+                json.dump({"models": {"default": weights}}, out)
+        else:
+            command += ["--model", MODEL]
         if options.database:
             command += ["--database", options.database]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(self.folder.name + "/log", "w"), text=True)
@@ -76,6 +84,20 @@ class Client:
         if answer.status >= 300:
             raise SystemExit(f"{method} {path}: {answer.status} {data[:300]}")
         return json.loads(data)
+
+    def upload(self, path):
+        """URL of a file."""
+        size = os.path.getsize(path)
+        head = f'--b\r\nContent-Disposition: form-data; name="content"; filename="{os.path.basename(path)}"\r\n\r\n'.encode()
+        tail = b"\r\n--b--\r\n"
+        self.connection.putrequest("POST", "/v1/files")
+        self.connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+        self.connection.putheader("Content-Length", str(len(head) + size + len(tail)))
+        self.connection.endheaders(head)
+        with open(path, "rb") as file:
+            self.connection.send(file)
+        self.connection.send(tail)
+        return json.loads(self.connection.getresponse().read())["urls"]["get"]
 
     def predict(self, body, **headers):
         return self.ask("POST", "/predictions", body, **headers)
@@ -225,8 +247,68 @@ def switch(options):
         show(kind, values, "ms")
 
 
+def full_adapter(path, rank, seed):
+    """An adapter of all linear layers of FLUX.1's blocks: random numbers below 2^-7, bf16."""
+    width = 3072
+    layers = {}
+    for block in range(19):
+        at = f"transformer.transformer_blocks.{block}"
+        for name in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"):
+            layers[f"{at}.attn.{name}"] = (width, width)
+        for name in ("ff", "ff_context"):
+            layers[f"{at}.{name}.net.0.proj"], layers[f"{at}.{name}.net.2"] = (width, 4 * width), (4 * width, width)
+    for block in range(38):
+        at = f"transformer.single_transformer_blocks.{block}"
+        for name in ("to_q", "to_k", "to_v"):
+            layers[f"{at}.attn.{name}"] = (width, width)
+        layers[f"{at}.proj_mlp"], layers[f"{at}.proj_out"] = (width, 4 * width), (5 * width, width)
+    header, end = {}, 0
+    for name, (inner, outer) in layers.items():
+        for part, shape in (("lora_A", (rank, inner)), ("lora_B", (outer, rank))):
+            size = 2 * shape[0] * shape[1]
+            header[f"{name}.{part}.weight"] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
+            end += size
+    text = json.dumps(header).encode()
+    state = random.Random(seed)
+    block = b"".join(bytes((state.randrange(256), state.choice((0x3b, 0xbb)))) for _ in range(32768))
+    with open(path, "wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
+        for begin in range(0, end, len(block)):
+            out.write(block[:end - begin])
+    return end
+
+
+def adapters(options):
+    if not options.weights:
+        return print("no --weights FOLDER: left out")
+    kinds = {"the model, first of all": [], "an adapter": [], "the same adapter again": [], "another adapter": [], "no adapter again": []}
+    with tempfile.TemporaryDirectory(prefix="calotype-bench-") as folder:
+        files = {"transformer": "flux1-schnell-q8_0.gguf", "t5": "t5xxl-q8_0.gguf", "clip": "clip_l.safetensors", "vae": "ae.safetensors"}
+        weights = {part: os.path.join(os.path.abspath(options.weights), file) for part, file in files.items()}
+        loras = [f"{folder}/{name}.safetensors" for name in "ab"]
+        print(f"adapters of {full_adapter(loras[0], 16, 1) / 1e6:.0f} MB", flush=True)
+        full_adapter(loras[1], 16, 2)
+        with Server(options, "--workers", "1", weights=weights) as server:
+            client = Client(server.address)
+            urls = [client.upload(lora) for lora in loras]
+            for round in range(options.rounds):
+                for kind, url in zip(kinds, (None, urls[0], urls[0], urls[1], None)):
+                    body = {"version": "black-forest-labs/flux-dev-lora", "input": {"prompt": "a fox", "megapixels": "0.25", "num_inference_steps": 1, "seed": 1}}
+                    if url:
+                        body["input"]["lora_weights"] = url
+                    job = client.predict(body)
+                    while job["status"] not in ("succeeded", "failed", "canceled"):
+                        time.sleep(0.5)
+                        job = client.ask("GET", "/predictions/" + job["id"])
+                    assert job["status"] == "succeeded", job
+                    if round == 0 or not kind.startswith("the model"):
+                        kinds[kind].append(job["metrics"]["load_time"])
+    for kind, values in kinds.items():
+        show(kind, values, "s")
+
+
 def main():
-    parts = {"requests": requests, "waiting": waiting, "wake": wake, "switch": switch}
+    parts = {"requests": requests, "waiting": waiting, "wake": wake, "switch": switch, "adapters": adapters}
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", default=os.path.join(ROOT, "build", "release", "calotype"))
     parser.add_argument("--database", default="")
@@ -234,6 +316,7 @@ def main():
     parser.add_argument("--requests", type=int, default=1000, help="of a round, one after the other")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--waiting", type=int, default=1000)
+    parser.add_argument("--weights", help="folder with weights of full size, see full_size.sh")
     parser.add_argument("--only", choices=parts, default="")
     options = parser.parse_args()
     print(f"# {subprocess.run('lscpu | grep -E ^Model.name', shell=True, capture_output=True, text=True).stdout.split(':')[-1].strip()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.release()}, {'PostgreSQL' if options.database else 'SQLite'}")

@@ -125,8 +125,8 @@ class Writer:
 
     def noun(self, concept, colour=None, many=False):
         """A name as typed: mostly the plain one, at times a synonym; with its colour word."""
-        name = concept.name if self.chance(0.7) else self.pick(concept.names)
-        if many or self.chance(0.05):
+        name = concept.name if self.chance(0.6) else self.pick(concept.names)
+        if many or self.chance(0.1):
             name = name if already_many(name) else plural(name)
         name = f'{self.spoken(colour)} {name}' if colour else name
         return f'{self.pick(ADJECTIVES)} {name}' if self.chance(0.1) else name
@@ -141,7 +141,10 @@ class Writer:
         style = scene.effect or scene.style
         noun = self.noun(scene.concept, scene.colour)
         forms = STYLE_PHRASES[style] if self.chance(NAMED[style]) else (PLAIN if self.chance(0.7) else STARTS)
-        return self.pick(forms).format(n=noun, t=with_article(noun))
+        phrase = self.pick(forms).format(n=noun, t=with_article(noun))
+        if already_many(noun):  # "a flat {n}"
+            phrase = re.sub(rf'\ban? ((?:(?!of )\w+ )*{re.escape(noun)})', r'\1', phrase)
+        return phrase
 
     def pair(self, scene):
         left, right = (with_article(self.noun(c, w)) for c, w in ((scene.concept, scene.colour), (scene.second, scene.second_colour)))

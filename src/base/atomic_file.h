@@ -4,8 +4,8 @@
 //   out.write(bytes);
 //   out.commit();            // without it the destructor removes the temporary file
 //
-// A process that is killed leaves "picture.png.partial-" and six characters. One thread at a time. Errors (no folder, read-only, …) are Error with the path and the system's reason; a
-// disk without space is of kind disk_full.
+// A process that is killed leaves "picture.png.partial-" and six characters. One thread at a time. Errors (no folder,
+// read-only, …) are Error with the path and the system's reason; a disk without space is of kind disk_full.
 #pragma once
 
 #include <cstddef>
@@ -39,7 +39,7 @@ class AtomicFile {
 /// Whole small files in one call.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
-/// Reads a whole file of at most `limit` bytes; larger ones are an Error that names both sizes.
+/// Reads a whole file of at most `limit` bytes; larger ones are an Error that names the limit.
 std::string read_file(const std::filesystem::path& path, uint64_t limit);
 
 }  // namespace calotype::base

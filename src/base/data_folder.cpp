@@ -8,8 +8,10 @@ namespace fs = std::filesystem;
 namespace {
 
 fs::path find_data_folder() {
-  if (const char* given = std::getenv("CALOTYPE_DATA"); given && *given) return given;
   std::error_code error;
+  // A folder that was named for pulled models only holds none of these files.
+  if (const char* given = std::getenv("CALOTYPE_DATA"); given && *given)
+    if (fs::is_directory(fs::path(given) / "models" / "tokenizers", error)) return given;
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
   const fs::path installed = program.parent_path().parent_path() / "share" / "calotype";
   if (!error && fs::is_directory(installed / "models", error)) return installed;

@@ -5,8 +5,8 @@
 
 namespace calotype::base {
 
-/// $CALOTYPE_DATA, else share/calotype beside the program's bin folder, else the source tree that it was built from.
-/// Holds "models/". Thread-safe.
+/// $CALOTYPE_DATA if it holds models/tokenizers, else share/calotype beside the program's bin folder, else the source
+/// tree that it was built from. Thread-safe.
 const std::filesystem::path& data_folder();
 
 /// The small model that draws icons, in data_folder(); "" when it is not there.

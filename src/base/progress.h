@@ -13,7 +13,7 @@ namespace calotype::base {
 struct ProgressEvent {
   std::string_view stage;  ///< "load", "text", "denoise", "decode", "convert", …
   int64_t done = 0;        ///< units finished, 0 when the stage starts
-  int64_t total = 0;       ///< units in all
+  int64_t total = 0;       ///< units in all, 0 when nobody knows yet
   std::string note = {};   ///< a few words beside the bar, for example "loss 0.412"
 };
 

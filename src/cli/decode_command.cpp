@@ -25,6 +25,7 @@ struct Options {
 
 void decode(const Options& options) {
   output_format(options.output);
+  check_place(options.output.output);
   const StoredLatents stored = read_latents(options.latents);
   const pipeline::RuntimeOptions runtime = runtime_options(options.model);
   const pipeline::ModelBundle bundle = pipeline::open_partial_bundle(options.model.paths);
@@ -63,7 +64,10 @@ void add_decode(CLI::App& app) {
   command->add_option("--format", options->output.format, "png, jpeg or webp; default: by the ending of --output");
   command->add_option("--quality", options->output.quality, "of jpeg and webp, 1 to 100 (webp 100 is lossless)")
       ->capture_default_str();
-  command->callback([options] { decode(*options); });
+  command->callback([options] {
+    use_pulled_model(options->model);
+    decode(*options);
+  });
 }
 
 }  // namespace calotype::cli

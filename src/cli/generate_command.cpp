@@ -50,6 +50,8 @@ std::optional<uint64_t> parse_seed(const std::string& text) {
 std::vector<GenerateOptions> jobs(const Options& options) {
   base::check(!options.prompt.empty() || !options.prompt_file.empty(), ErrorKind::bad_input,
               "no prompt; give one, or --prompt-file FILE with one a line");
+  base::check(options.prompt.empty() || options.prompt_file.empty(), ErrorKind::bad_input,
+              "there are a prompt and a --prompt-file; give one of them");
   GenerateOptions base_options = options.generate;
   const auto noise = flux::noise_stream(options.noise);
   base::check(noise.has_value(), ErrorKind::bad_input, "--noise is {}, expected torch, bfl or comfy",
@@ -62,10 +64,12 @@ std::vector<GenerateOptions> jobs(const Options& options) {
     base_options.mask = std::make_shared<const image::RgbImage>(image::decode_mask(options.mask));
   for (const std::string& lora : options.loras) base_options.loras.push_back(parse_lora(lora, options.lora_folder));
   std::vector<std::string> prompts;
-  if (!options.prompt_file.empty())
-    prompts = parse_prompts(base::read_file(options.prompt_file, 16 << 20), options.prompt_file.string());
-  else
+  if (!options.prompt_file.empty()) {
+    const fs::path file = options.prompt_file == "-" ? fs::path("/dev/stdin") : options.prompt_file;
+    prompts = parse_prompts(base::read_file(file, kMaxPromptFileBytes), file.string());
+  } else {
     prompts.push_back(options.prompt);
+  }
   std::vector<GenerateOptions> list;
   for (const std::string& prompt : prompts) {
     const auto broken = base::first_broken_utf8(prompt);
@@ -77,16 +81,11 @@ std::vector<GenerateOptions> jobs(const Options& options) {
   return list;
 }
 
-/// Fails before hours of work rather than after them.
-void check_output(const OutputOptions& output, const fs::path& other) {
-  output_format(output);
-  for (const fs::path& path : {output.output, other}) {
-    if (path.empty()) continue;
-    const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-    base::check(fs::is_directory(folder), ErrorKind::not_found, "{}: the folder {} does not exist", path.string(),
-                folder.string());
-    base::check(!fs::is_directory(path), ErrorKind::bad_input, "{}: is a folder, expected a file name", path.string());
-  }
+void check_output(const Options& options) {
+  output_format(options.output);
+  if (!options.preview.empty()) output_format({.output = options.preview});
+  for (const fs::path& path : {options.output.output, options.save_latents, options.preview})
+    if (!path.empty()) check_place(path);
 }
 
 json result_json(const GenerateResult& result, const std::vector<std::string>& paths) {
@@ -112,7 +111,7 @@ class Run {
 
   void all() {
     std::vector<GenerateOptions> list = jobs(options_);
-    check_output(options_.output, options_.save_latents);
+    check_output(options_);
     const pipeline::RuntimeOptions runtime = runtime_options(options_.model);
     pipeline::TextToImage flux(pipeline::open_bundle(options_.model.paths), runtime);
     for (const GenerateOptions& job : list) flux.checked(job);  // every mistake before the first picture
@@ -155,8 +154,9 @@ class Run {
   static void rescue(const pipeline::Latents& latents, const GenerateResult& result, const fs::path& output) {
     const fs::path path = output.string() + ".latents.safetensors";
     write_latents(path, latents, result);
-    print_note(fmt::format("sampling was finished; its latents are in {0}: continue with `calotype decode {0}`",
-                           path.string()));
+    print_note(fmt::format(
+        "sampling was finished; its latents are in {0}: continue with `calotype decode {0}` and --model or --vae",
+        path.string()));
   }
 
   void write(const GenerateResult& result, const fs::path& output) const {
@@ -188,7 +188,8 @@ void add_generate(CLI::App& app) {
   auto options = std::make_shared<Options>();
   GenerateOptions& g = options->generate;
   command->add_option("prompt", options->prompt, "what to draw, in words; any length");
-  command->add_option("--prompt-file", options->prompt_file, "file with one prompt a line; the model stays loaded");
+  command->add_option("--prompt-file", options->prompt_file,
+                      "file with one prompt a line, - for standard input; the model stays loaded");
   add_model_options(*command, options->model);
   command->add_option("--width", g.width,
                       "pixels, a multiple of 16; default: what the model was made for, 1024 for FLUX.1");
@@ -203,11 +204,15 @@ void add_generate(CLI::App& app) {
   command->add_option("--count", g.count, "pictures, with seeds seed, seed + 1, …")->capture_default_str();
   command->add_option("--max-sequence-length", g.max_sequence_length, "T5 tokens, 0 = 256 for schnell, 512 for dev")
       ->capture_default_str();
-  command->add_option("--image", options->image, "picture to start from; its shape is kept unless a size is given");
-  command->add_option("--mask", options->mask,
-                      "picture of the size of --image: white, or what is transparent, is drawn anew");
+  CLI::Option* start =
+      command->add_option("--image", options->image, "picture to start from; its shape is kept unless a size is given");
+  command
+      ->add_option("--mask", options->mask,
+                   "picture of the size of --image: white, or what is transparent, is drawn anew")
+      ->needs(start);
   command->add_option("--strength", g.strength, "with --image: how much of it is given up, above 0 to 1")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs(start);
   command->add_option("--lora", options->loras, "FILE or FILE:SCALE of an adapter, -10 to 10; several are added up")
       ->allow_extra_args(false);
   command->add_option("--lora-dir", options->lora_folder, "folder in which --lora looks for names without a slash");

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "adapters/lora_file.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
@@ -21,6 +22,16 @@ struct Options {
   bool check = false, json = false;
 };
 
+/// Layers that an adapter file (LoRA) corrects; 0 for any other file.
+int adapted_layers(const FileReport& file) {
+  if (!file.parts.empty() || file.unknown_tensors == 0) return 0;
+  try {
+    return adapters::read_adapter(file.path).stored;
+  } catch (const base::Error&) {
+    return 0;
+  }
+}
+
 json to_json(const FileReport& file) {
   json parts = json::array();
   for (const PartReport& part : file.parts)
@@ -36,6 +47,7 @@ json to_json(const FileReport& file) {
           {"container", file.container},
           {"bytes", file.bytes},
           {"parts", parts},
+          {"adapter_layers", adapted_layers(file)},
           {"unknown_tensors", file.unknown_tensors}};
 }
 
@@ -54,7 +66,9 @@ void print_part(const PartReport& part, const Options& options) {
 void print(const FileReport& file, const Options& options) {
   fmt::print("{}: {}, {}\n", file.path, file.container, pipeline::bytes_text(file.bytes));
   for (const PartReport& part : file.parts) print_part(part, options);
-  if (file.unknown_tensors)
+  if (const int layers = adapted_layers(file))
+    fmt::print("  an adapter (LoRA) of {} layers, for `calotype generate --lora`\n", layers);
+  else if (file.unknown_tensors)
     fmt::print("  {} tensor{} of no FLUX.1 part, for example {}\n", file.unknown_tensors,
                file.unknown_tensors == 1 ? "" : "s", file.first_unknown);
 }

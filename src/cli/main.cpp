@@ -1,8 +1,10 @@
 #include <CLI/CLI.hpp>
 
 #include <c10/util/Exception.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -16,6 +18,45 @@ namespace {
 int report(std::string_view message, calotype::base::ErrorKind kind) {
   calotype::cli::print_error(message);
   return calotype::base::exit_code(kind);
+}
+
+/// What is wrong with a command line. CLI11's own text names no unknown command, does not say that a number was
+/// expected, and lists what is too much from the end.
+std::string mistake(const CLI::App& app, const CLI::App& command, const CLI::Error& error) {
+  const std::string kind = error.get_name(), text = error.what();
+  const std::vector<std::string> unexpected = app.remaining(/*recurse=*/true);
+  std::vector<std::string> names;
+  for (const CLI::App* each : command.get_subcommands({})) names.push_back(each->get_name());
+  if (kind == "RequiredError" && !names.empty())
+    return fmt::format("{}, expected one of {}",
+                       unexpected.empty() ? std::string("no command was given")
+                                          : calotype::base::printable(unexpected.front()) + " is no command",
+                       fmt::join(names, ", "));
+  if (kind == "ExtrasError" && !unexpected.empty()) {
+    const bool only_words =
+        std::ranges::none_of(unexpected, [](const std::string& word) { return word.starts_with('-'); });
+    const std::string list = fmt::format("{}", fmt::join(unexpected, " "));
+    return fmt::format("not expected: {}{}", calotype::base::printable(list),
+                       only_words ? "; words that belong together need quotes around them" : "");
+  }
+  constexpr std::string_view kNotConverted = "Could not convert: ";
+  if (text.starts_with(kNotConverted)) {
+    const std::string given = text.substr(kNotConverted.size());  // "--steps = x"
+    const CLI::Option* option = command.get_option_no_throw(given.substr(0, given.find(' ')));
+    const bool fractions = option && option->get_type_name().starts_with("FLOAT");
+    return fmt::format("{}, expected a {}number", calotype::base::printable(given), fractions ? "" : "whole ");
+  }
+  return text;
+}
+
+std::string mistake_and_help(const CLI::App* app, const CLI::Error& error) {
+  std::string name = app->get_name();
+  const CLI::App* command = app;
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    name += " " + command->get_name();
+  }
+  return fmt::format("error: {}\n`{} --help` lists what it takes\n", mistake(*app, *command, error), name);
 }
 
 /// Threads that wait for each other in a busy loop make a step ten times slower as soon as another program wants a core
@@ -36,6 +77,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Calotype: FLUX.1 pictures from text, and training, on your own machine.", "calotype"};
   app.set_version_flag("--version", std::string(calotype::cli::kProgramVersion));
   app.require_subcommand(1);
+  app.failure_message(mistake_and_help);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   calotype::cli::add_generate(app);
   calotype::cli::add_decode(app);

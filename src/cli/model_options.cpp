@@ -63,10 +63,20 @@ pipeline::RuntimeOptions runtime_options(const ModelOptions& options) {
   return {.dtype = parse_dtype(options.dtype), .device = parse_device(options.device)};
 }
 
+void use_pulled_model(ModelOptions& options) {
+  std::filesystem::path& model = options.paths.model;
+  std::error_code error;  // what is there but may not be looked at is told where it is opened
+  if (model.empty() || std::filesystem::exists(model, error) || error) return;
+  const auto pulled = hub::find_pulled_model(model.string());
+  base::check(pulled.has_value(), ErrorKind::not_found,
+              "--model {}: no such file or folder, and no model of that name was pulled with `calotype pull`",
+              base::printable(model.string()));
+  model = *pulled;
+}
+
 void choose_model(ModelOptions& options) {
+  use_pulled_model(options);
   const pipeline::ModelPaths& p = options.paths;
-  if (std::error_code error; !p.model.empty() && !std::filesystem::exists(p.model, error))
-    if (const auto pulled = hub::find_pulled_model(p.model.string())) options.paths.model = *pulled;
   if (!p.model.empty() || !p.transformer.empty() || !p.vae.empty() || !p.clip.empty() || !p.t5.empty()) return;
   const std::filesystem::path box = base::model_in_the_box();
   base::check(!box.empty(), ErrorKind::bad_input,

@@ -24,8 +24,12 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 /// Sets the thread count. Errors: bad_input for unknown names; unsupported for a device that is not there.
 pipeline::RuntimeOptions runtime_options(const ModelOptions& options);
 
-/// A model named OWNER/NAME that is no path is the one that `calotype pull` fetched. Where no part of a model was
-/// named, the model in the box is, with a note that says so. Errors: bad_input when there is none.
+/// A --model OWNER/NAME that is no path becomes the folder into which `calotype pull` fetched it. Errors: not_found for
+/// what is neither.
+void use_pulled_model(ModelOptions& options);
+
+/// use_pulled_model(); where no part of a model was named, the model in the box is, with a note that says so. Errors:
+/// bad_input when there is none.
 void choose_model(ModelOptions& options);
 
 }  // namespace calotype::cli

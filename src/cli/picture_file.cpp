@@ -36,11 +36,18 @@ image::Format output_format(const OutputOptions& options) {
   if (text.empty()) return image::Format::png;
   const auto format = image::format_from_name(text);
   const bool writable = format == image::Format::png || format == image::Format::jpeg || format == image::Format::webp;
-  base::check(writable, ErrorKind::bad_input, "pictures are written as png, jpeg or webp, not {} ({})",
-              base::printable(text), options.format.empty() ? "the ending of --output" : "--format");
+  base::check(writable, ErrorKind::bad_input, "{}: pictures are written as png, jpeg or webp, not {}",
+              options.format.empty() ? options.output.string() : "--format", base::printable(text));
   base::check(options.quality >= 1 && options.quality <= 100, ErrorKind::bad_input,
               "--quality is {}, expected 1 to 100", options.quality);
   return *format;
+}
+
+void check_place(const fs::path& file) {
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  base::check(fs::is_directory(folder), ErrorKind::not_found, "{}: the folder {} does not exist", file.string(),
+              folder.string());
+  base::check(!fs::is_directory(file), ErrorKind::bad_input, "{}: is a folder, expected a file name", file.string());
 }
 
 fs::path numbered(const fs::path& output, int index, int count) {

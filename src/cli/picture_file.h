@@ -21,6 +21,10 @@ struct OutputOptions {
 /// Format from --format or the ending. Errors: bad_input.
 image::Format output_format(const OutputOptions& options);
 
+/// Asked before the work, so that it is not lost after hours. Errors: not_found where the file's folder does not exist;
+/// bad_input where the file is a folder.
+void check_place(const std::filesystem::path& file);
+
 /// name.png for one picture, name-1.png, name-2.png … for several.
 std::filesystem::path numbered(const std::filesystem::path& output, int index, int count);
 

@@ -90,6 +90,20 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+void check_range(std::string_view option, double value, double most) {
+  base::check(value >= 0 && value <= most, ErrorKind::bad_input, "{} is {}, expected 0 to {}", option, value, most);
+}
+
+/// Before they are turned into bytes and seconds.
+void check_numbers(const Options& o) {
+  constexpr double kMostGigabytes = 1e9, kMostDays = 36500;
+  check_range("--rate-limit", static_cast<double>(o.rate_limit), 1e9);
+  check_range("--upload-limit", o.upload_gb, kMostGigabytes);
+  check_range("--quota", o.quota_gb, kMostGigabytes);
+  check_range("--keep-uploads", o.keep_uploads_days, kMostDays);
+  check_range("--keep-predictions", o.keep_predictions_days, kMostDays);
+}
+
 void check(const Options& o, const server::Site& site) {
   base::check(o.public_url.empty() || o.public_url.starts_with("http://") || o.public_url.starts_with("https://"),
               ErrorKind::bad_input, "--public-url is {}, expected http://… or https://…",
@@ -128,6 +142,7 @@ server::Router routes(server::Site& site, const Options& o) {
 }
 
 void serve(Options o) {
+  check_numbers(o);
   while (o.public_url.ends_with('/')) o.public_url.pop_back();
   std::signal(SIGPIPE, SIG_IGN);  // clients leave in the middle of answers
   raise_descriptor_limit();
@@ -155,7 +170,7 @@ void add_options(CLI::App& command, Options& o) {
     return command.add_option(name, value, help)->envname(environment)->capture_default_str();
   };
   named("--host", o.host, "CALOTYPE_HOST", "address to listen on; another than loopback needs a token");
-  named("--port", o.port, "CALOTYPE_PORT", "port, 0 for a free one");
+  named("--port", o.port, "CALOTYPE_PORT", "port, 0 for a free one")->check(CLI::Range(0, 65535));
   named("--data", o.store.data, "CALOTYPE_DATA_DIR", "folder of database, files and keys");
   named("--database", o.store.database, "CALOTYPE_DATABASE", "sqlite:PATH or postgresql://…; default: in --data");
   named("--files", o.store.files, "CALOTYPE_FILES", "folder or s3://…; default: in --data");

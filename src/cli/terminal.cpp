@@ -40,10 +40,14 @@ class ProgressPrinter {
 
   std::string pace(const base::ProgressEvent& event, double elapsed) const {
     if (event.done == 0) return "";
+    if (event.total <= 0 || event.done == event.total) return duration_text(elapsed);
     const double each = elapsed / static_cast<double>(event.done - first_);
-    if (event.done == event.total) return fmt::format("{}", duration_text(elapsed));
     return fmt::format("{:.2f} s/step, {} left", each,
                        duration_text(each * static_cast<double>(event.total - event.done)));
+  }
+
+  static std::string counted(const base::ProgressEvent& event) {
+    return event.total > 0 ? fmt::format("{}/{}", event.done, event.total) : fmt::format("{}", event.done);
   }
 
   static std::string noted(const base::ProgressEvent& event) { return event.note.empty() ? "" : ", " + event.note; }
@@ -53,16 +57,17 @@ class ProgressPrinter {
     const int64_t filled = event.total ? kWidth * event.done / event.total : 0;
     std::string bar;
     for (int64_t i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
-    const char* end = event.done == event.total ? "\n" : "";
-    say(fmt::format("\r\x1b[K{:8} {} {}/{}  {}{}{}", stage_, bar, event.done, event.total, pace(event, elapsed),
-                    noted(event), end));
+    const char* end = event.total > 0 && event.done == event.total ? "\n" : "";
+    say(fmt::format("\r\x1b[K{:8} {} {}  {}{}{}", stage_, bar, counted(event), pace(event, elapsed), noted(event),
+                    end));
   }
 
   void print_line(const base::ProgressEvent& event, double elapsed) {
-    const int64_t tenths = event.total ? 10 * event.done / event.total : 10;
+    if (event.total <= 0) return;  // a tenth of what?
+    const int64_t tenths = 10 * event.done / event.total;
     if (tenths == printed_tenths_ && event.done < event.total) return;
     printed_tenths_ = tenths;
-    say(fmt::format("{} {}/{} {}{}\n", stage_, event.done, event.total, pace(event, elapsed), noted(event)));
+    say(fmt::format("{} {} {}{}\n", stage_, counted(event), pace(event, elapsed), noted(event)));
   }
 
   bool on_terminal_ = ::isatty(STDERR_FILENO);

@@ -12,6 +12,7 @@
 namespace calotype::cli {
 
 /// A bar with step, seconds per step and time left on a terminal; elsewhere one line per stage and per tenth of it.
+/// Where the total is unknown (0), a terminal shows the count and nothing is printed elsewhere.
 base::Progress terminal_progress();
 
 /// A reporter that says nothing.

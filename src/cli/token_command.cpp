@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/terminal.h"
 #include "store/store.h"
 
 namespace calotype::cli {
@@ -22,7 +23,9 @@ void create(const Options& o) {
 }
 
 void list(const Options& o) {
-  for (const store::Token& token : store::Store::open(o.store).tokens->list())
+  const std::vector<store::Token> tokens = store::Store::open(o.store).tokens->list();
+  if (tokens.empty()) print_note("there are no tokens; `calotype token create` makes one");
+  for (const store::Token& token : tokens)
     fmt::print("{}  {}…  made {}  used {}  {}\n", token.id, token.hint, store::rfc3339(token.created_at).substr(0, 19),
                token.last_used_at ? store::rfc3339(*token.last_used_at).substr(0, 16) : "never",
                base::printable(token.name));

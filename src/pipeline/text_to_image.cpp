@@ -352,7 +352,9 @@ GenerateResult TextToImage::generate(const GenerateOptions& options, const Gener
   const GenerateOptions& used = result.used;
   plan_ = plan_memory(bundle_, memory_request(used), available_memory(device_));
   if (!transformer_) plan_.refuse_if_too_large();
+  const Stopwatch reading;
   read_loras(result);
+  result.seconds["load"] = reading.seconds();
 
   const Stopwatch text;
   const flux::Conditioning positive = conditioning(used.prompt, used, result, hooks);
@@ -364,7 +366,7 @@ GenerateResult TextToImage::generate(const GenerateOptions& options, const Gener
   const Stopwatch load;
   load_transformer(hooks);
   loras_.attach_to(transformer_->adapter_slots(), device_);
-  result.seconds["load"] = load.seconds();
+  result.seconds["load"] += load.seconds();
 
   const Stopwatch sampling;
   const Tensor latents_BChw = denoise(used, positive, std::move(negative), hooks);

@@ -68,9 +68,10 @@ struct GenerateResult {
   GenerateOptions used;        ///< with every default and rounding filled in
   std::string model, variant;  ///< names
   at::ScalarType dtype = at::kFloat;
-  std::vector<std::string> warnings;      ///< what was cut, rounded or ignored
-  std::map<std::string, double> seconds;  ///< per stage: text, load, denoise (with encoding a start), decode
-  uint64_t peak_memory = 0;               ///< bytes, of the process
+  std::vector<std::string> warnings;  ///< what was cut, rounded or ignored
+  /// Per stage: text, load (transformer and adapters), denoise (with encoding a start), decode.
+  std::map<std::string, double> seconds;
+  uint64_t peak_memory = 0;  ///< bytes, of the process
   std::vector<adapters::AppliedLora> loras;
 };
 

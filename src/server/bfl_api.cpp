@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "hub/signature.h"
 #include "server/json_fields.h"
@@ -54,15 +55,32 @@ std::string uuid() {
                      hex.substr(20));
 }
 
-/// Their names of fields → ours; the rest has the same name or no meaning here.
+uint32_t random_seed() {
+  uint32_t seed = 0;
+  std::memcpy(&seed, hub::random_bytes(sizeof seed).data(), sizeof seed);
+  return seed;
+}
+
+/// Their name of a field → ours; the rest has the same name or no meaning here.
+std::string our_name(const std::string& name, const worker::ServedModel& schema) {
+  if (name == "steps" && !schema.find("steps")) return "num_inference_steps";
+  if (name == "guidance" && !schema.find("guidance")) return "guidance_scale";
+  return name == "finetune_strength" ? "lora_scale" : name;
+}
+
+/// "input.num_inference_steps" → "steps", if that is how the caller has put it.
+std::string their_name(std::string field, const Json& body, const worker::ServedModel& schema) {
+  if (field.starts_with("input.")) field.erase(0, std::string_view("input.").size());
+  for (const auto& item : body.items())
+    if (our_name(item.key(), schema) == field) return item.key();
+  return field;
+}
+
 Json input_of(const Json& body, const worker::ServedModel& schema) {
   Json input = Json::object();
   for (const auto& [name, value] : body.items()) {
     if (value.is_null() || name == "webhook_url" || name == "webhook_secret" || name == "finetune_id") continue;
-    std::string ours = name;
-    if (name == "steps" && !schema.find("steps")) ours = "num_inference_steps";
-    if (name == "guidance" && !schema.find("guidance")) ours = "guidance_scale";
-    if (name == "finetune_strength") ours = "lora_scale";
+    const std::string ours = our_name(name, schema);
     if (!schema.find(ours)) continue;
     input[ours] = value;
     if (name == "image_prompt" && value.is_string())
@@ -71,6 +89,8 @@ Json input_of(const Json& body, const worker::ServedModel& schema) {
   }
   if (!input.contains("prompt")) input["prompt"] = "";
   if (!input.contains("output_format")) input["output_format"] = "jpg";
+  if (!input.contains("seed")) input["seed"] = random_seed();  // results name it, also where nobody asked for one
+  use_given_size(schema, input);
   return input;
 }
 
@@ -88,12 +108,17 @@ Response accepted(const Request& request, const Job& job) {
 }
 
 Response draw(Site& site, const Request& request, Target target, const Json& body) {
-  const Json input = input_of(body, *target.schema);
-  return accepted(
-      request,
-      submit(
-          site, request,
-          {.target = std::move(target), .body = {{"input", input}}, .id = uuid(), .webhook = bfl_webhook(site, body)}));
+  const worker::ServedModel& schema = *target.schema;
+  try {
+    return accepted(request, submit(site, request,
+                                    {.target = std::move(target),
+                                     .body = {{"input", input_of(body, schema)}},
+                                     .id = uuid(),
+                                     .webhook = bfl_webhook(site, body)}));
+  } catch (Problem& problem) {
+    for (InvalidInput& each : problem.invalid_fields) each.field = their_name(each.field, body, schema);
+    throw;
+  }
 }
 
 Response create(Site& site, Request& request, const char* model) {

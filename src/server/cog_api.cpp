@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/sha256.h"
+#include "server/json_fields.h"
 #include "server/other_apis.h"
 #include "server/problem.h"
 #include "server/replicate_objects.h"
@@ -15,11 +16,19 @@ namespace {
 
 constexpr auto kPatience = std::chrono::seconds(3600);  // Cog answers when it is done
 
+/// The id that the URL or the body gives; both give the same. "" = none.
+std::string given_id(const std::string& in_url, const Json& body) {
+  const std::string in_body = string_or(body, "id", in_url);
+  if (!in_url.empty() && in_body != in_url) throw invalid_field("id", "Must match the ID in the URL.");
+  return in_body;
+}
+
 Response predict(Site& site, Request& request, const Json& body, const std::string& id) {
-  Submission submission{
-      .target = *find_target(site, "black-forest-labs", "flux-schnell"), .body = body, .id = id, .data_uris = true};
-  if (id.empty() && body.contains("id") && body["id"].is_string()) submission.id = body["id"];
-  const Job job = submit(site, request, submission);
+  const Job job = submit(site, request,
+                         {.target = *find_target(site, "black-forest-labs", "flux-schnell"),
+                          .body = body,
+                          .id = given_id(id, body),
+                          .data_uris = true});
   if (request.header("prefer").find("respond-async") != std::string_view::npos)
     return json_response(job_json(site, job, request.base_url), 202);
   return json_response(job_json(site, wait_for_end(site, job, kPatience), request.base_url));
@@ -32,7 +41,7 @@ Response train(Site& site, Request& request, std::string id) {
     throw Problem(
         422, "Invalid input",
         "A training with version and destination is a POST to /v1/models/OWNER/NAME/versions/VERSION/trainings.");
-  if (id.empty() && body.contains("id") && body["id"].is_string()) id = body["id"];
+  id = given_id(id, body);
   if (id.empty()) id = store::new_id();
   store::check_id("id", id);
   store::Model model;

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <span>
 
 #include "base/base64.h"
+#include "image/image_codec.h"
 #include "server/json_fields.h"
 #include "server/multipart.h"
 #include "server/other_apis.h"
@@ -30,6 +32,7 @@ struct ImageRequest {
   int count = 1, compression = 100, partial_images = 0;
   bool base64 = false, stream = false;
   std::string start, mask;  ///< data: URIs of the picture to start from and of what is drawn anew, "" = none
+  std::string events = "image_generation";  ///< what the names of a stream's events begin with
 };
 
 bool flag(const Json& body, const std::string& name) {
@@ -56,15 +59,13 @@ ImageRequest parsed(const Json& body) {
   if (model.find('/') != std::string::npos) image.model = model;
   image.count = whole_number(body, "n", 1, 10, 1);
   image.size = string_or(body, "size", "auto");
-  image.quality = one_of(body, "quality", {"standard", "hd", "low", "medium", "high", "auto"}, "auto");
+  image.quality = one_of(body, "quality", {"standard", "hd", "low", "medium", "high", "xhigh", "max", "auto"}, "auto");
   image.format = one_of(body, "output_format", {"png", "jpeg", "webp"}, "png");
   image.compression = whole_number(body, "output_compression", 0, 100, 100);
   image.partial_images = whole_number(body, "partial_images", 0, 3, 0);
   image.stream = flag(body, "stream");
-  const bool always_base64 = model.starts_with("gpt-image") || image.stream;
+  const bool always_base64 = model.starts_with("gpt-image") || model.starts_with("chatgpt-image") || image.stream;
   image.base64 = one_of(body, "response_format", {"url", "b64_json"}, "url") == "b64_json" || always_base64;
-  if (string_or(body, "background", "auto") == "transparent")
-    throw invalid_field("background", "Pictures have no transparent background.");
   return image;
 }
 
@@ -96,7 +97,9 @@ Job submitted(Site& site, const Request& request, const ImageRequest& image) {
   auto target = names ? find_target(site, names->first, names->second) : std::nullopt;
   if (!target || target->is_trainer())
     throw Problem(404, "Not found", fmt::format("The model `{}` does not exist.", base::printable(image.model)));
-  Submission submission{.target = std::move(*target), .body = {{"input", input_of(image)}}};
+  Json input = input_of(image);
+  use_given_size(*target->schema, input);
+  Submission submission{.target = std::move(*target), .body = {{"input", input}}};
   submission.pictures = image.count;
   return submit(site, request, submission);
 }
@@ -135,10 +138,11 @@ std::string frame(const Json& event) {
   return fmt::format("event: {}\ndata: {}\n\n", event["type"].get<std::string>(), dump(event));
 }
 
-Json event_about(const ImageRequest& image, const Job& job, const char* type) {
-  return {{"type", type},           {"created_at", job.created_at / store::kSecond},
-          {"size", image.size},     {"quality", image.quality},
-          {"background", "opaque"}, {"output_format", image.format}};
+/// `what` has happened: "partial_image" or "completed".
+Json event_about(const ImageRequest& image, const Job& job, const std::string& what) {
+  return {{"type", image.events + "." + what}, {"created_at", job.created_at / store::kSecond},
+          {"size", image.size},                {"quality", image.quality},
+          {"background", "opaque"},            {"output_format", image.format}};
 }
 
 /// Previews as partial images, spread over the steps, then the pictures.
@@ -155,7 +159,7 @@ void stream_pictures(Site& site, const ImageRequest& image, Job job, std::ostrea
     const bool due = progress.total > 0 && progress.done * (image.partial_images + 1) >= progress.total * (sent + 1);
     if (job.preview_file.empty() || job.preview_file == last_preview || sent >= image.partial_images || !due) continue;
     last_preview = job.preview_file;
-    Json event = event_about(image, job, "image_generation.partial_image");
+    Json event = event_about(image, job, "partial_image");
     event["b64_json"] = base64_of(site, last_preview);
     event["partial_image_index"] = sent++;
     out << frame(event) << std::flush;
@@ -171,7 +175,7 @@ void stream_pictures(Site& site, const ImageRequest& image, Job job, std::ostrea
     return;
   }
   for (const Json& each : pictures(job)) {
-    Json event = event_about(image, job, "image_generation.completed");
+    Json event = event_about(image, job, "completed");
     event.update(picture_json(site, each, image, ""));
     event["usage"] = usage();
     out << frame(event) << std::flush;
@@ -182,6 +186,8 @@ std::string picture_of(const MultipartPart& part) {
   auto content = read_at_most(*part.body, kMostPictureBytes);
   if (!content)
     throw invalid_field(part.name, fmt::format("Must be smaller than {} MB.", kMostPictureBytes / 1'000'000));
+  if (!image::format_from_content(std::as_bytes(std::span(*content))))
+    throw invalid_field(part.name, "Must be a picture: PNG, JPEG or WebP.");
   return std::move(*content);
 }
 
@@ -211,6 +217,7 @@ ImageRequest read_form(Request& request) {
   if (picture.empty()) throw invalid_field("image", "A part named image with the picture is missing.", "required");
   ImageRequest image = parsed(fields);
   if (fields["model"].get<std::string>().find('/') == std::string::npos) image.model = kEditingModel;
+  image.events = "image_edit";
   image.start = fmt::format("data:{};base64,{}", type.empty() ? "image/png" : type, base::base64(picture));
   if (!mask.empty()) image.mask = "data:image/png;base64," + base::base64(mask);
   return image;

@@ -64,8 +64,11 @@ void add_cors_headers(const OriginRules& rules, const Request& request, Response
   const std::string_view origin = request.header("origin");
   if (origin.empty() || !is_allowed_origin(rules, origin)) return;
   response.with("Access-Control-Allow-Origin", std::string(origin)).with("Vary", "Origin");
+  // Clients add headers of their own (openai-node: x-stainless-…); the token protects, not their names.
+  const std::string_view asked = request.header("access-control-request-headers");
   response.with("Access-Control-Allow-Headers",
-                "Authorization, Content-Type, Prefer, Cancel-After, Last-Event-ID, User-Agent, x-key");
+                asked.empty() ? "Authorization, Content-Type, Prefer, Cancel-After, Last-Event-ID, User-Agent, x-key"
+                              : std::string(asked));
   response.with("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE, QUERY");
   response.with("Access-Control-Expose-Headers",
                 "Location, Preference-Applied, Retry-After, ratelimit-remaining, ratelimit-reset");

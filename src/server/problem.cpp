@@ -92,7 +92,10 @@ Response problem_response(const std::exception& error, Dialect dialect) {
       response = json_response(replicate_body(problem), problem.status);
       response.content_type = "application/problem+json";
       break;
-    case Dialect::openai: response = json_response(openai_body(problem), problem.status); break;
+    case Dialect::openai:
+      // OpenAI knows no 422; its clients raise BadRequestError for what is wrong with a request.
+      response = json_response(openai_body(problem), problem.status == 422 ? 400 : problem.status);
+      break;
     case Dialect::bfl:
     case Dialect::cog: response = json_response(fastapi_body(problem), problem.status); break;
   }

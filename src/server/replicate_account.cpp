@@ -47,12 +47,8 @@ Response collection(Site& site, Request& request) {
 
 // ---- deployments
 
-int64_t count_field(const Json& body, const std::string& name, int64_t otherwise) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) return otherwise;
-  if (!found->is_number_integer() || *found < 0 || *found > 100)
-    throw invalid_field(name, "Must be a whole number from 0 to 100.", "number_lte");
-  return found->get<int64_t>();
+int instances(const Json& body, const std::string& name, int otherwise) {
+  return whole_number(body, name, 0, 100, otherwise);
 }
 
 std::string text_field(const Json& body, const std::string& name) {
@@ -73,8 +69,8 @@ Response create_deployment(Site& site, Request& request) {
                                .model = target.full_name(),
                                .version = target.version,
                                .hardware = text_field(body, "hardware")};
-  deployment.min_instances = count_field(body, "min_instances", 0);
-  deployment.max_instances = count_field(body, "max_instances", 1);
+  deployment.min_instances = instances(body, "min_instances", 0);
+  deployment.max_instances = instances(body, "max_instances", 1);
   return json_response(deployment_json(site, site.store.models->create_deployment(deployment)), 201);
 }
 
@@ -95,14 +91,17 @@ Response get_deployment(Site& site, Request& request) {
   return json_response(deployment_json(site, deployment_of(site, request)));
 }
 
+/// null is as good as not given.
+bool is_given(const Json& body, const std::string& name) { return body.contains(name) && !body[name].is_null(); }
+
 Response update_deployment(Site& site, Request& request) {
   const Json body = request.read_json_object();
   const store::Deployment present = deployment_of(site, request);
   store::DeploymentChange change;
-  if (body.contains("version")) change.version = deployed(site, present.model, text_field(body, "version")).version;
-  if (body.contains("hardware")) change.hardware = text_field(body, "hardware");
-  if (body.contains("min_instances")) change.min_instances = count_field(body, "min_instances", 0);
-  if (body.contains("max_instances")) change.max_instances = count_field(body, "max_instances", 1);
+  if (is_given(body, "version")) change.version = deployed(site, present.model, text_field(body, "version")).version;
+  if (is_given(body, "hardware")) change.hardware = text_field(body, "hardware");
+  if (is_given(body, "min_instances")) change.min_instances = instances(body, "min_instances", 0);
+  if (is_given(body, "max_instances")) change.max_instances = instances(body, "max_instances", 1);
   return json_response(
       deployment_json(site, site.store.models->update_deployment(present.owner, present.name, change)));
 }

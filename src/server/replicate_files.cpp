@@ -54,10 +54,33 @@ struct UploadFields {
     const std::string text = field_text(part);
     if (part.name == "filename") name = text;
     if (part.name == "type") type = text;
+    if (part.name.starts_with("metadata[")) take_member(part.name, text);
     if (part.name != "metadata") return;
     const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!value.is_object()) throw invalid_field("metadata", "Must be a JSON object.", "invalid_type");
     metadata = value;
+  }
+
+ private:
+  /// "metadata[camera][lens]", "metadata[tags][]": an object as the beta of replicate-python writes it into a form, all
+  /// values as text.
+  void take_member(std::string_view path, const std::string& text) {
+    constexpr int kMostLevels = 16;
+    Json* place = &metadata;
+    path.remove_prefix(path.find('['));
+    for (int level = 0; !path.empty(); ++level) {
+      const size_t end = path.find(']');
+      if (path.front() != '[' || end == std::string_view::npos || level == kMostLevels)
+        throw invalid_field("metadata", "Names of its fields are like metadata[a][b].");
+      const std::string key = store::clean_text(path.substr(1, end - 1));
+      const bool list = key.empty();
+      if (!place->is_null() && (list ? !place->is_array() : !place->is_object()))
+        throw invalid_field("metadata", "One of its fields is both a value and something with fields.", "invalid_type");
+      if (list) place->push_back(nullptr);
+      place = list ? &place->back() : &(*place)[key];
+      path.remove_prefix(end + 1);
+    }
+    *place = store::clean_text(text);
   }
 };
 

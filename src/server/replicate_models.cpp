@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <sstream>
 
 #include "server/json_fields.h"
 #include "server/problem.h"
@@ -109,9 +111,14 @@ Json found_models(Site& site, const std::string& text, int limit, const std::str
     std::ranges::transform(value, value.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return value;
   };
+  const auto has_all_words = [&](const ServedModel& model) {  // as the store searches
+    const std::string about = lower(model.full_name() + " " + model.description);
+    std::istringstream words(lower(text));
+    return std::all_of(std::istream_iterator<std::string>(words), {},
+                       [&](const std::string& word) { return about.find(word) != std::string::npos; });
+  };
   for (const ServedModel& model : worker::official_models())
-    if (lower(model.full_name() + " " + model.description).find(lower(text)) != std::string::npos &&
-        static_cast<int>(results.size()) < limit)
+    if (static_cast<int>(results.size()) < limit && has_all_words(model))
       results.push_back(model_json(model, base_url));
   return results;
 }

@@ -82,7 +82,7 @@ Match Router::find(std::string_view method, std::string_view path) const {
   std::set<std::string> allowed;
   for (const Entry& entry : entries_) {
     auto parameters = matches(entry.segments, segments);
-    if (!parameters) continue;
+    if (!parameters || (is_nameless(entry.segments) && !allowed.empty())) continue;
     if (entry.route.method == method || (method == "HEAD" && entry.route.method == "GET"))
       return {&entry.route, std::move(*parameters)};
     if (!is_nameless(entry.segments)) allowed.insert(entry.route.method);

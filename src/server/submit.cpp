@@ -107,6 +107,12 @@ void check_webhook_url(const Site& site, const std::string& url, const std::stri
   }
 }
 
+void use_given_size(const worker::ServedModel& model, Json& input) {
+  const Field* shape = model.find("aspect_ratio");
+  if (!shape || input.contains("aspect_ratio") || !(input.contains("width") || input.contains("height"))) return;
+  if (std::ranges::find(shape->values, std::string("custom")) != shape->values.end()) input["aspect_ratio"] = "custom";
+}
+
 Job submit(Site& site, const Request& request, const Submission& submission) {
   store::NewJob job;
   job.id = submission.id;

@@ -29,6 +29,10 @@ struct Submission {
 /// Problem 422 for what is no URL or leads into the local network where that is not allowed; `field` names it.
 void check_webhook_url(const Site& site, const std::string& url, const std::string& field);
 
+/// For callers who know no aspect ratios: `width` and `height` count, also with models that take them only with the
+/// aspect_ratio "custom".
+void use_given_size(const worker::ServedModel& model, Json& input);
+
 /// Problems: 422 naming the fields that are wrong; Errors: disk_full, conflict (another job has this id).
 store::Job submit(Site& site, const Request& request, const Submission& submission);
 

@@ -31,12 +31,6 @@ std::optional<Timesteps> timesteps_from_name(std::string_view text, const flux::
   return std::nullopt;
 }
 
-std::string_view name(Timesteps timesteps) {
-  for (const auto& [word, value] : kTimesteps)
-    if (value == timesteps) return word;
-  return "";
-}
-
 at::Generator generator(uint64_t seed, Stream stream, uint64_t index) {
   return at::detail::createCPUGenerator(mix(mix(mix(seed) + static_cast<uint64_t>(stream)) + index));
 }

@@ -29,7 +29,6 @@ enum class Timesteps {
 /// "auto" is flux_shift for a model that moves pictures of every size alike towards noise, as the one in the box, and
 /// sigmoid for others, as trainers of FLUX.1 do.
 std::optional<Timesteps> timesteps_from_name(std::string_view name, const flux::ScheduleConfig& schedule);
-std::string_view name(Timesteps timesteps);
 
 /// A generator whose numbers are a function of (seed, stream, index) alone, so that a run can go on at any step without
 /// its state having been kept. Streams are the uses that must not share numbers.

@@ -47,7 +47,7 @@ export function loss_chart() {
     drawing.setAttribute("viewBox", `0 0 ${width} ${kHeight}`);
     const values = [...train, ...validation].map(([, loss]) => loss).sort((a, b) => a - b);
     // A few outliers must not press the curve flat.
-    const high = values[Math.floor(0.99 * (values.length - 1))] * 1.1 || 1, low = Math.min(values[0], high) * 0.9;
+    const high = values[Math.ceil(0.99 * (values.length - 1))] * 1.1 || 1, low = Math.min(values[0], high) * 0.9;
     const last = Math.max(total || 0, train.at(-1)[0], 1);
     const x = (step) => kLeft + (width - kLeft - 8) * step / last;
     const y = (loss) => kTop + (kHeight - kTop - kBottom) * (1 - Math.min(1, Math.max(0, (loss - low) / (high - low || 1))));
@@ -58,7 +58,7 @@ export function loss_chart() {
       parts.push(svg("line", {class: "axis", x1: kLeft, x2: width - 8, y1: y(loss), y2: y(loss)}), svg("text", {x: kLeft - 8, y: y(loss) + 4, "text-anchor": "end"}, loss.toPrecision(2)));
     }
     for (const share of [0, 0.25, 0.5, 0.75, 1])
-      parts.push(svg("text", {x: x(last * share), y: kHeight - 6, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle"}, String(Math.round(last * share))));
+      parts.push(svg("text", {x: x(last * share), y: kHeight - 6, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle"}, `${Math.round(last * share)}${share === 1 ? " steps" : ""}`));
     parts.push(line(thinned(train), "raw"), line(thinned(smoothed(train)), "smooth"));
     if (validation.length) parts.push(line(validation, "validation"));
     fill(drawing, parts);

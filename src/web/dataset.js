@@ -5,28 +5,35 @@ import {bytes} from "./text.js";
 import {kZipLimit, make_zip, read_zip} from "./zip.js";
 
 const kPicture = /\.(jpe?g|png|webp|bmp|gif|tiff?|avif|heic)$/i;
-const kJunk = /(^|\/)(__MACOSX\/|\._|\.DS_Store|Thumbs\.db)/;
+const kJunk = /(^|\/)(__MACOSX\/|\.[^/]|Thumbs\.db|desktop\.ini)/i;  // hidden files among them
 const kSmall = 256;        // pixels of the shorter side
 const kUnpack = 1.5e9;     // larger zips are sent as they are
 const kCaption = 100_000;  // bytes of a caption file
 
 const stem_of = (name) => name.replace(/\.[^./]*$/, "").toLowerCase();
 
-/// {node, samples(), zip(on_progress) → Blob, trigger(word)}; on_change after every change.
+/// {node, zip(on_progress) → Blob, show_trigger(word), error(text), count(), whole()}; on_change after every change.
 export function dataset_editor({limit, on_change}) {
   const samples = [];
   let whole_zip = null, trigger = "";
   const captions = new Map();  // by stem, of files that came before their picture
-  const chooser = el("input", {type: "file", multiple: true, accept: "image/*,.txt,.zip", class: "offscreen", tabIndex: -1, "aria-label": "Choose pictures"});
+  const chooser = el("input", {type: "file", multiple: true, accept: "image/*,.txt,.zip", hidden: true});
+  const choose = button("Choose files …", () => chooser.click(), {"aria-describedby": "pictures-error"}), says = el("p", {class: "complaint", id: "pictures-error", role: "alert", hidden: true});
   const zone = el("div", {class: "drop-zone"}, icon("picture"), el("p", {}, el("strong", {}, "Drop pictures, a folder or a zip here"), el("br"), "Captions as .txt files of the same name come along."),
-                  el("div", {class: "row"}, button("Choose files …", () => chooser.click()), chooser));
+                  el("div", {class: "row"}, choose, chooser), says);
   const tally = el("div", {class: "tally", hidden: true}), list = el("div", {class: "samples", role: "list", "aria-label": "Pictures"});
   const report = el("div", {class: "messages"});
   const node = el("div", {class: "dataset"}, zone, tally, report, list);
 
+  const error = (text) => {
+    says.textContent = text;
+    says.hidden = !text;
+    if (text) choose.focus();
+  };
   const complain = (text) => report.append(el("p", {class: "warning"}, text));
   const changed = () => {
     const good = samples.filter((sample) => !sample.broken);
+    error("");
     zone.classList.toggle("filled", samples.length > 0);
     tally.hidden = !samples.length && !whole_zip;
     const size = whole_zip?.size ?? good.reduce((sum, sample) => sum + sample.blob.size, 0);
@@ -124,7 +131,7 @@ export function dataset_editor({limit, on_change}) {
     trigger = word;
     for (const sample of samples) sample.show_trigger(word);
   };
-  return {node, zip, show_trigger, count: () => samples.filter((sample) => !sample.broken).length + (whole_zip ? 1 : 0), whole: () => Boolean(whole_zip)};
+  return {node, zip, show_trigger, error, count: () => samples.filter((sample) => !sample.broken).length + (whole_zip ? 1 : 0), whole: () => Boolean(whole_zip)};
 }
 
 async function walk(entry, path = "") {

@@ -69,13 +69,17 @@ export function notice(text, kind = "") {
   setTimeout(() => box.remove(), 6000);
 }
 
+/// Whether the small model in the box stands in, which knows icons and nothing else.
+export const is_box = (note) => /calotype-icons/.test(note ?? "");
+
 /// Which weights draw in place of those that a name promises, and how to have the promised ones; nothing for no note.
-export function stand_in(note) {
+/// `more`: what else that means here.
+export function stand_in(note, {more = "", open = false} = {}) {
   if (!note) return null;
-  const box = /calotype-icons/.test(note);
-  return el("p", {class: "stand-in"}, as_sentence(note), box ? " It is the small model in the box: it draws simple icons of common things, quickly and on any machine, and nothing else." : "",
-            " For FLUX.1 itself start the server with its weights: ", el("code", {}, "calotype serve --model dev=FOLDER --model schnell=FOLDER"),
-            box ? ", where FOLDER is what you have downloaded or what calotype pull fetched." : ".");
+  return el("div", {class: "stand-in"},
+    el("p", {}, as_sentence(note), is_box(note) ? " It is the small model in the box: it draws simple icons of common things, on any machine, and nothing else." : "", more),
+    el("details", {open}, el("summary", {}, "How to have FLUX.1 itself"),
+       el("p", {}, "Start the server with its weights: ", el("code", {}, "calotype serve --model dev=FOLDER --model schnell=FOLDER"), ", where FOLDER is what you have downloaded or what ", el("code", {}, "calotype pull"), " fetched.")));
 }
 
 /// Without a secure context (plain http on a LAN) there is no clipboard API.

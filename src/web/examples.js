@@ -19,19 +19,21 @@ const kLetters = [
   {title: "A note", shape: "1:1",
    prompt: "A yellow sticky note on a laboratory refrigerator that reads \"do NOT eat the moon samples\" in blue ballpoint handwriting, held by a magnet in the shape of an astronaut. Close-up, slightly tilted, fluorescent light."},
 ];
-const kPlain = [
-  {title: "An icon", shape: "1:1", prompt: "a red umbrella, flat icon, white background"},
-  {title: "A set of things", shape: "1:1", prompt: "a blue bicycle and a green tree, flat icon, white background"},
+const kIcons = [
+  {title: "A thing on a colour", shape: "1:1", prompt: "a red apple on a blue background"},
+  {title: "An animal in a style", shape: "1:1", prompt: "a cartoon penguin on a yellow background"},
+  {title: "A thing alone", shape: "1:1", prompt: "a 3d rocket"},
+  {title: "Food", shape: "1:1", prompt: "a birthday cake on a pink background"},
 ];
 
-const groups = [
-  ["Long prompts", "Say who, where, why and in what light, in whole sentences. The model reads several hundred words.", kStories],
-  ["Text in pictures", "Put the words into quotation marks and say how they are written and where.", kLetters],
-  ["Short and plain", "Small models, like the one that comes with the program, like short prompts.", kPlain],
-];
+const kLong = ["Long prompts", "Say who, where, why and in what light, in whole sentences. FLUX.1 reads several hundred words.", kStories];
+const kText = ["Text in pictures", "Put the words into quotation marks and say how they are written and where.", kLetters];
+const kPlain = ["Short and plain", "For the small model in the box: one thing, a style such as 3d or flat, a colour, a background, in a square.", kIcons];
 
-/// use({prompt, aspect_ratio}) fills the form; use(input) also with everything of a stored example.
-export function examples_tab(full_name, use) {
+/// use({prompt, aspect_ratio}) fills the form; use(input) also with everything of a stored example. `box`: the small model
+/// stands in, which can follow the plain ones only.
+export function examples_tab(full_name, box, use) {
+  const groups = box ? [kPlain, ["For FLUX.1: long prompts", kLong[1], kStories], ["For FLUX.1: text in pictures", kText[1], kLetters]] : [kLong, kText, kPlain];
   const stored = el("div", {class: "cards"});
   api.examples(full_name).then((page) => {
     for (const job of page.results) stored.append(example_card(String(job.input.prompt ?? "").slice(0, 60), job.input.prompt ?? "", picture_urls(job.output)[0], () => use(job.input)));

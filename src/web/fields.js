@@ -2,12 +2,13 @@
 // model has it", set(undefined) its default. Labels and complaints are tied to their control for screen readers.
 import * as api from "./api.js";
 import {button, el, fresh_id, icon, svg} from "./dom.js";
-import {seed_value, sentence_case} from "./text.js";
+import {local_path, seed_value, sentence_case} from "./text.js";
 import {size_of_ratio} from "./schema.js";
 
 // Shorter words than the schema's for what everybody changes; the name for programs shows on pointing at it.
 const kTitles = {num_outputs: "Pictures", num_inference_steps: "Steps", guidance_scale: "Guidance", aspect_ratio: "Shape",
-                 output_format: "Format", lora_rank: "Adapter width (rank)", training_steps: "Steps"};
+                 output_format: "Format", lora_rank: "Adapter width (rank)", training_steps: "Steps", image: "Start picture",
+                 mask: "Mask: the part to draw anew"};
 
 /// Label, help and a place for a complaint around `control`; `id` is that of the focusable element.
 export function framed(field, id, control, {label = true, group = false} = {}) {
@@ -17,7 +18,6 @@ export function framed(field, id, control, {label = true, group = false} = {}) {
   const help = field.description ? el("p", {class: "help", id: `${id}-help`}, field.description) : null;
   const node = el(group ? "fieldset" : "div", {class: `field ${field.kind}`, data: {field: field.name}},
                   label ? caption : null, control, help, complaint);
-  if (field.required) caption.append(el("span", {class: "required", "aria-hidden": "true"}, " ·"));
   const target = group ? node : node.querySelector(`#${CSS.escape(id)}`);
   target?.setAttribute("aria-describedby", [help && `${id}-help`, `${id}-error`].filter(Boolean).join(" "));
   const error = (text) => {
@@ -62,7 +62,7 @@ export function prompt_field(field, trigger) {
 
 export function text_field(field, {secret = false, list} = {}) {
   const id = fresh_id(field.name);
-  const input = el("input", {id, type: secret ? "password" : "text", autocomplete: "off", spellcheck: false, list, dir: "auto",
+  const input = el("input", {id, type: secret ? "password" : "text", required: field.required, autocomplete: "off", spellcheck: false, list, dir: "auto",
                              placeholder: typeof field.fallback === "string" ? field.fallback : ""});
   return {...framed(field, id, input), get: () => input.value || undefined, set: (value) => { input.value = value ?? ""; }};
 }
@@ -152,41 +152,62 @@ export function seed_field(field) {
   return {node, error, get, set: (value) => { input.value = value ?? ""; }};
 }
 
-/// A picture or file: dropped, chosen or by URL; uploaded at once, with progress.
+/// A picture or file: dropped, chosen or by URL; uploaded at once, with progress. Also has send(file), and on_change(), which
+/// may be set, after every change of its value.
 export function file_field(field) {
   const id = fresh_id(field.name);
-  const chooser = el("input", {type: "file", class: "offscreen", tabIndex: -1, accept: /image|mask/.test(field.name) ? "image/*" : "",
-                               "aria-label": `Choose a file for ${sentence_case(field.title)}`});
-  const url = el("input", {id, type: "text", placeholder: "Drop a picture here, choose one or paste its URL", autocomplete: "off"});
+  let sending = null;
+  const choose = `Choose a file for ${title_of(field)}`, remove = `Remove ${title_of(field)}`;
+  const chooser = el("input", {type: "file", hidden: true, accept: /image|mask/.test(field.name) ? "image/*" : ""});
+  const url = el("input", {id, type: "text", placeholder: "Drop one or paste a URL", autocomplete: "off"});
   const thumb = el("img", {class: "thumb", alt: "", hidden: true});
   const bar = el("progress", {max: 1, value: 0, hidden: true, "aria-label": "Upload"});
-  const box = el("div", {class: "drop"}, thumb, el("div", {class: "row"}, url, button("Choose …", () => chooser.click())), bar, chooser);
+  const clear = button("", () => {
+    set("");
+    url.dispatchEvent(new Event("input", {bubbles: true}));
+    url.focus();
+  }, {icon: "close", class: "square", title: remove, "aria-label": remove, hidden: true});
+  const box = el("div", {class: "drop"}, thumb, el("div", {class: "row"}, url, button("Choose …", () => chooser.click(), {"aria-label": choose}), clear), bar, chooser);
   const {node, error} = framed(field, id, box);
   const show = (source) => {
     thumb.hidden = !source;
     if (source) thumb.src = source;
   };
+  const look = () => {
+    clear.hidden = !url.value;
+    control.on_change?.();
+  };
   thumb.onerror = () => { thumb.hidden = true; };
   const set = (value) => {
     url.value = value ?? "";
-    show(/\/out\//.test(value ?? "") ? new URL(value, location.origin).pathname : "");
+    const path = local_path(url.value);  // what this server holds can be shown
+    show(/^\/out\//.test(path) ? path : /^\/v1\/files\/[^/]+$/.test(path) ? `${path}/download` : "");
+    look();
   };
+  url.addEventListener("input", () => set(url.value));
   const take = async (file) => {
     error("");
     bar.hidden = false;
     show(URL.createObjectURL(file));
     try {
       url.value = await api.upload(file, file.name, {on_progress: (share) => { bar.value = share; }});
-      url.dispatchEvent(new Event("input", {bubbles: true}));
+      look();
+      node.dispatchEvent(new Event("input", {bubbles: true}));
+      return true;
     } catch (failure) {
       error(failure.message);
       show("");
+      return false;
+    } finally {
+      bar.hidden = true;
+      sending = null;
     }
-    bar.hidden = true;
   };
-  chooser.onchange = () => { if (chooser.files[0]) take(chooser.files[0]); };
-  drop_target(box, (files) => take(files[0]));
-  return {node, error, get: () => url.value.trim() || undefined, set};
+  const send = (file) => sending = take(file);
+  chooser.onchange = () => { if (chooser.files[0]) send(chooser.files[0]); };
+  drop_target(box, (files) => send(files[0]));
+  const control = {node, box, thumb, error, get: () => url.value.trim() || undefined, set, send, ready: () => sending, on_change: null};
+  return control;
 }
 
 /// Calls `take` with dropped files.

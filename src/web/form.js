@@ -1,13 +1,15 @@
 // The form of a model, made from its schema: what most people change in front, the rest under "More".
 import {el} from "./dom.js";
 import {adapters_field, control_for} from "./fields.js";
+import {offer_painting} from "./mask.js";
 
 const kInFront = ["prompt", "aspect_ratio", "width", "height", "num_outputs", "num_inference_steps", "guidance", "guidance_scale",
                   "seed", "output_format"];
 const kAdapters = [["lora_weights", "lora_scale"], ["replicate_weights", "lora_scale"], ["extra_lora", "extra_lora_scale"]];
 
-/// {node, get(), set(input), show_errors(map), focus()}. `get` leaves out what is empty. `in_front`: names, instead of
-/// the usual ones. Changes are told by "input" events that bubble from node.
+/// {node, get(), set(input), ready(), show_errors(map), focus()}. `get` leaves out what is empty; `ready` waits for files
+/// that are still being sent and tells whether they arrived. `in_front`: names, instead of the usual ones. Changes are told
+/// by "input" events that bubble from node.
 export function make_form(fields, {trigger, trained = false, in_front = kInFront} = {}) {
   const named = new Map(fields.map((field) => [field.name, field]));
   const controls = new Map();
@@ -24,6 +26,7 @@ export function make_form(fields, {trigger, trained = false, in_front = kInFront
     controls.set(field.name, control);
     (ahead(field) ? front : more).append(control.node);
   }
+  if (controls.has("image") && controls.has("mask")) offer_painting(controls.get("image"), controls.get("mask"));
   if (pairs.length) {
     adapters = adapters_field(pairs, trained);
     for (const control of adapters.controls) {
@@ -68,6 +71,7 @@ export function make_form(fields, {trigger, trained = false, in_front = kInFront
     if (first && fold.contains(first)) fold.open = true;
     first?.querySelector("input, textarea, select")?.focus();
   };
+  const ready = async () => (await Promise.all([...controls.values()].map((control) => control.ready?.()))).every((arrived) => arrived !== false);
   set({});
-  return {node, get, set, show_errors, fields, controls, focus: () => controls.get("prompt")?.focus?.(), open_more: () => { fold.open = true; }};
+  return {node, get, set, ready, show_errors, fields, controls, focus: () => controls.get("prompt")?.focus?.(), open_more: () => { fold.open = true; }};
 }

@@ -158,7 +158,7 @@ function make_cell(item) {
   const url = picture_urls(item.output)[0] ?? local_path(item.preview);
   const training = item.kind === "training";
   const title = training ? `Training of ${item.destination || item.model}` : item.prompt || item.model;
-  const words = {starting: "waiting", processing: "running", failed: "failed", canceled: "canceled"}[item.status] ?? "";
+  const words = {starting: "waiting", processing: "running", failed: "failed", canceled: "canceled"}[item.status] ?? (training && url ? "training" : "");
   const share = item.progress?.total && !is_ended(item.status) ? ` ${Math.round(100 * item.progress.done / item.progress.total)} %` : "";
   return el("div", {class: `cell ${item.status}`, role: "listitem"}, el("a", {href: `/p/${item.id}`, data: {id: item.id}, title},
     el("div", {class: "picture"}, url ? el("img", {src: url, alt: "", loading: "lazy", decoding: "async"}) : el("span", {class: "blank"}, training ? "Training" : words || "no picture"),

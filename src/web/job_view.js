@@ -6,7 +6,7 @@ import {follow} from "./events.js";
 import {shape_of} from "./schema.js";
 import {clock, duration, is_ended, picture_urls} from "./text.js";
 
-const kWords = {starting: "Waiting", processing: "Running", succeeded: "Done", failed: "Failed", canceled: "Canceled"};
+export const kWords = {starting: "Waiting", processing: "Running", succeeded: "Done", failed: "Failed", canceled: "Canceled"};
 const kStages = {load: "Loading the model", text: "Reading the prompt", encode: "Reading the prompt", denoise: "Drawing",
                  decode: "Developing", train: "Training", cache: "Encoding pictures", prepare: "Preparing",
                  fetch: "Fetching files", save: "Saving", check: "Checking the pictures", unpack: "Unpacking the pictures",
@@ -73,7 +73,8 @@ export function status_line(kind) {
   return {node, show};
 }
 
-/// actions: {use_seed(seed), vary(input), start_from(url)?, reuse(input)}; each is a button when given.
+/// actions: {use_seed(seed), vary(input), start_from(url)?, reuse(input)}; each is a button when given. What concerns one
+/// of several pictures stands on that picture.
 export function job_view(actions = {}, empty = null, label = "Result") {
   const stage = el("div", {class: "stage"});
   const line = status_line("prediction");
@@ -91,7 +92,7 @@ export function job_view(actions = {}, empty = null, label = "Result") {
     if (!state.job) return;
     line.node.style.visibility = "visible";
     line.show(state);
-    show_pictures(stage, state);
+    show_pictures(stage, state, actions);
     const {job} = state, ended = is_ended(job.status);
     const key = `${job.id} ${job.status} ${state.outputs.length}`;
     if (key !== shown) {
@@ -115,7 +116,7 @@ export function job_view(actions = {}, empty = null, label = "Result") {
   };
 }
 
-function show_pictures(stage, {job, preview, outputs}) {
+function show_pictures(stage, {job, preview, outputs}, actions) {
   const finished = picture_urls(job.output);
   const urls = finished.length ? finished : picture_urls(outputs);
   const said = [job.output ?? outputs].flat().filter((part) => part !== null && part !== "");
@@ -131,7 +132,10 @@ function show_pictures(stage, {job, preview, outputs}) {
     return void fill(stage, el("p", {class: "text-output", dir: "auto"}, words));
   }
   const tiles = [];
-  for (let i = 0; i < count; ++i) tiles.push(tile(job, urls[i], i, urls.length === 0 && i === 0 ? preview : "", ended));
+  for (let i = 0; i < count; ++i) {
+    const node = tile(job, urls[i], i, urls.length === 0 && i === 0 ? preview : "", ended);
+    tiles.push(urls[i] && count > 1 ? el("div", {class: "held"}, node, corner(job, urls[i], i, actions)) : node);
+  }
   fill(stage, tiles);
 }
 
@@ -145,17 +149,23 @@ function tile(job, url, index, preview, ended) {
   return el("div", {class: `tile ${ended ? "none" : "forming"}`}, words ? el("p", {class: "empty"}, words) : null);
 }
 
+const file_name = (job, url) => `${job.id.slice(0, 8)}-${decodeURIComponent(url.split("/").pop())}`;
+
+/// The buttons on one of several pictures.
+function corner(job, url, index, {start_from}) {
+  const save = `Download picture ${index + 1}`, start = `Use picture ${index + 1} as start picture`;
+  return el("div", {class: "corner"},
+    start_from ? button("", () => start_from(url), {icon: "picture", class: "square", title: start, "aria-label": start}) : null,
+    el("a", {class: "button square", href: url, download: file_name(job, url), title: save, "aria-label": save}, icon("download")));
+}
+
 function action_row({job, logs}, actions) {
-  const urls = picture_urls(job.output), seed = seed_of(job, logs);
+  const urls = picture_urls(job.output), seed = seed_of(job, logs), single = urls.length === 1;
   const row = el("div", {class: "actions"});
-  for (const [i, url] of urls.entries()) {
-    const name = decodeURIComponent(url.split("/").pop());
-    row.append(el("a", {class: "button", href: url, download: `${job.id.slice(0, 8)}-${name}`}, icon("download"),
-                  urls.length > 1 ? `Download ${i + 1}` : "Download"));
-  }
+  if (single) row.append(el("a", {class: "button", href: urls[0], download: file_name(job, urls[0])}, icon("download"), "Download"));
   if (seed && actions.use_seed) row.append(button("Use this seed", () => actions.use_seed(seed), {icon: "dice"}));
-  if (urls.length && actions.vary) row.append(button("Vary", () => actions.vary(job.input), {icon: "vary", title: "The same settings with another seed"}));
-  if (urls.length && actions.start_from) row.append(button("Use as start picture", () => actions.start_from(urls[0]), {icon: "picture"}));
+  if (urls.length && actions.vary) row.append(button("Vary", () => actions.vary(job.input), {icon: "vary", title: "Runs the same settings with another seed"}));
+  if (single && actions.start_from) row.append(button("Use as start picture", () => actions.start_from(urls[0]), {icon: "picture"}));
   if (actions.reuse) row.append(button("Use these settings", () => actions.reuse(job.input)));
   if (actions.more) row.append(...actions.more(job));
   return row;

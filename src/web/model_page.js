@@ -1,6 +1,6 @@
 // /OWNER/NAME: a model to be tried, called from programs, and taught.
 import * as api from "./api.js";
-import {button, copy_text, el, fill, notice, stand_in, tab_bar} from "./dom.js";
+import {button, copy_text, el, fill, is_box, notice, stand_in, tab_bar} from "./dom.js";
 import {examples_tab} from "./examples.js";
 import {make_form} from "./form.js";
 import {job_view} from "./job_view.js";
@@ -23,17 +23,17 @@ function memory(full_name) {
   };
 }
 
-export async function model_page({owner, name, query, set_title}) {
+export async function model_page({owner, name, query, set_title, go}) {
   const full_name = `${owner}/${name}`;
   const [model, about] = await Promise.all([api.model(full_name), api.about_model(full_name).catch(() => ({versions: []}))]);
   set_title(full_name);
   if (!model.latest_version) return untrained_page(model);
   if (model.latest_version.openapi_schema.components.schemas.TrainingInput) {
     const {train_page} = await import("./train_page.js");
-    return train_page({query: new URLSearchParams({trainer: full_name}), set_title});
+    return train_page({query: new URLSearchParams({trainer: full_name}), set_title, go});
   }
   const version = query.get("version") ?? "";
-  const playground = make_playground(model, about, version);
+  const playground = make_playground(model, about, version, () => tabs.choose("examples", true));
   const api_tab = snippets_tab({
     form: playground.form,
     reference: version || !model.is_official ? `${full_name}:${version || model.latest_version.id}` : full_name,
@@ -49,7 +49,7 @@ export async function model_page({owner, name, query, set_title}) {
   const tabs = tab_bar([
     {name: "playground", title: "Playground", make: () => playground.node},
     {name: "api", title: "API", make: () => api_tab.node, shown: api_tab.update},
-    {name: "examples", title: "Examples", make: () => examples_tab(full_name, use)},
+    {name: "examples", title: "Examples", make: () => examples_tab(full_name, is_box(about.note), use)},
     {name: "versions", title: "Versions", make: () => versions_tab(model, about)},
     {name: "train", title: "Train", make: () => train_tab(model)},
   ], query.get("tab") ?? "playground", (tab) => {
@@ -58,14 +58,17 @@ export async function model_page({owner, name, query, set_title}) {
     else url.searchParams.set("tab", tab);
     history.replaceState(null, "", url);
   });
-  return {node: el("div", {class: "model"}, heading(model, about), tabs.bar, tabs.panel), close: playground.close};
+  return {node: el("div", {class: "model"}, heading(model, about, version), tabs.bar, tabs.panel), close: playground.close};
 }
 
-function heading(model, about) {
+function heading(model, about, version = "") {
+  const trigger = about.trigger_word ? ["Trained here · listens to ", el("code", {}, about.trigger_word)] : null;
   return el("div", {class: "heading"},
     el("h1", {tabIndex: -1}, el("span", {class: "owner"}, `${model.owner} / `), model.name),
-    el("p", {class: "muted", dir: "auto"}, model.description ?? "", model.license_url
-      ? [model.description ? " · " : "", el("a", {href: model.license_url, target: "_blank", rel: "noopener noreferrer"}, "licence")] : null),
+    model.description || model.license_url ? el("p", {class: "muted", dir: "auto"}, model.description ?? "", model.license_url
+      ? [model.description ? " · " : "", el("a", {href: model.license_url, target: "_blank", rel: "noopener noreferrer"}, "licence")] : null) : null,
+    trigger ? el("p", {class: "muted"}, trigger) : null,
+    version ? el("p", {class: "muted"}, "Version ", el("code", {}, version.slice(0, 12)), " · ", el("a", {href: `/${model.owner}/${model.name}`}, "to the latest")) : null,
     stand_in(about.note));
 }
 
@@ -75,7 +78,7 @@ function untrained_page(model) {
        el("a", {class: "button primary", href: `/train?destination=${encodeURIComponent(`${model.owner}/${model.name}`)}`}, "Train it with your pictures")))};
 }
 
-function make_playground(model, about, version) {
+function make_playground(model, about, version, to_examples) {
   const full_name = `${model.owner}/${model.name}`, kept = memory(full_name);
   const fields = fields_of(model.latest_version);
   const form = make_form(fields, {trigger: about.trigger_word, trained: !model.is_official});
@@ -94,8 +97,8 @@ function make_playground(model, about, version) {
       changed();
       form.controls.get("image").node.scrollIntoView({block: "center", behavior: "smooth"});
     } : undefined,
-    reuse: (input) => { form.set(input); changed(); },
-  }, el("p", {class: "empty"}, "Your picture appears here. Describe it, or take an example, and press Run."));
+    reuse: (input) => { form.set(input); changed(); notice("The form has these settings now."); },
+  }, el("p", {class: "empty"}, el("span", {}, "Your picture appears here. Describe it, or ", button("take an example", to_examples, {class: "link"}), ", and press Run.")));
 
   const changed = () => {
     kept.keep_form(form.get());
@@ -114,13 +117,17 @@ function make_playground(model, about, version) {
     form.show_errors(new Map());
     run_button.disabled = true;
     try {
-      const job = await api.run(full_name, without_defaults(fields, form.get()), version);
+      if (!await form.ready()) return;
+      const input = without_defaults(fields, form.get());
+      if (input.mask && !input.image) return form.show_errors(new Map([["image", "A mask needs the picture that it belongs to."]]));
+      const job = await api.run(full_name, input, version);
       show(job.id);
       if (matchMedia("(max-width: 760px)").matches) view.node.scrollIntoView({behavior: "smooth"});
     } catch (error) {
       form.show_errors(error.fields ?? new Map(), error.message);
+    } finally {
+      run_button.disabled = false;
     }
-    run_button.disabled = false;
   };
   sheet.addEventListener("submit", (event) => { event.preventDefault(); run(); });
   sheet.addEventListener("keydown", (event) => {
@@ -166,7 +173,7 @@ function recent_strip(full_name, choose) {
 
 function versions_tab(model, about) {
   const list = about.versions.length ? about.versions : [{id: model.latest_version.id, created_at: model.latest_version.created_at, about: {}}];
-  return el("div", {class: "versions"}, el("p", {class: "muted"}, "Each training makes a version. A program that names one always gets that one."),
+  return el("div", {class: "versions"}, el("p", {class: "muted"}, model.is_official ? "One version: the model as this server has it." : "Each training makes a version. A program that names one always gets that one."),
     el("ul", {class: "rows"}, list.map((version, i) => {
       const training = version.about?.training ?? version.about?.training_id;
       return el("li", {}, el("div", {}, el("code", {}, version.id.slice(0, 12)), i === 0 ? el("span", {class: "pill succeeded"}, "latest") : null,

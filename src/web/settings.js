@@ -46,6 +46,6 @@ function workers_card(site) {
 
 function weights_card(site) {
   return el("section", {class: "card"}, el("h2", {}, "Weights"),
-    stand_in(site.note) ?? el("p", {}, "Each name is served by the weights that are configured for it."),
+    stand_in(site.note, {open: true}) ?? el("p", {}, "Each name is served by the weights that are configured for it."),
     el("p", {class: "muted"}, "Which folder stands behind which name is set when the server starts; the models are listed on the ", el("a", {href: "/"}, "first page"), "."));
 }

@@ -13,7 +13,7 @@ const indented = (text, by) => text.replaceAll("\n", `\n${" ".repeat(by)}`);
 /// For a shell's single quotes.
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
-export function snippet(language, {origin, reference, by_version, input, needs_token}) {
+export function snippet(language, {origin, reference, by_version, input, format, needs_token}) {
   const key = needs_token ? "your-token" : "any";
   if (language === "Python")
     return `# pip install replicate
@@ -26,7 +26,7 @@ output = client.run(
     input=${indented(python(input), 4)},
 )
 for number, picture in enumerate(output if isinstance(output, list) else [output]):
-    with open(f"out-{number}.webp", "wb") as file:
+    with open(f"out-{number}.${format}", "wb") as file:
         file.write(picture.read())
 `;
   if (language === "JavaScript")
@@ -40,7 +40,7 @@ const output = await replicate.run("${reference}", {
   input: ${indented(JSON.stringify(input, null, 2), 2)},
 });
 for (const [number, picture] of [output].flat().entries())
-  await writeFile(\`out-\${number}.webp\`, picture);
+  await writeFile(\`out-\${number}.${format}\`, picture);
 `;
   const header = needs_token ? ` \\\n  -H "Authorization: Bearer $CALOTYPE_TOKEN"` : "";
   const body = by_version ? {version: reference.split(":")[1], input} : {input};
@@ -56,8 +56,11 @@ export function snippets_tab({form, reference, by_version, needs_token}) {
   let language = localStorage.getItem("calotype.language") ?? "Python";
   const code = el("code", {}), block = el("pre", {class: "code", tabIndex: 0}, code);
   const choices = el("div", {class: "chips", role: "group", "aria-label": "Language"});
-  const text = () => snippet(language, {origin: location.origin, reference, by_version, needs_token,
-                                        input: without_defaults(form.fields, form.get())});
+  const text = () => {
+    const input = form.get();
+    return snippet(language, {origin: location.origin, reference, by_version, needs_token,
+                              input: without_defaults(form.fields, input), format: input.output_format ?? "webp"});
+  };
   const update = () => {
     code.textContent = text();
     for (const each of choices.children) each.setAttribute("aria-pressed", each.textContent === language);

@@ -1,14 +1,20 @@
 // /train: pictures in, a model of one's own out.
 import * as api from "./api.js";
-import {button, el, fill, fresh_id, stand_in} from "./dom.js";
+import {button, el, fill, fresh_id, is_box, stand_in} from "./dom.js";
 import {dataset_editor} from "./dataset.js";
 import {make_form} from "./form.js";
+import {kWords} from "./job_view.js";
 import {fields_of, without_defaults} from "./schema.js";
 import {ago, bytes, duration} from "./text.js";
 
 const kInFront = ["trigger_word", "lora_type", "steps", "training_steps", "lora_rank", "learning_rate", "resolution"];
 const kKept = "calotype.training";
+const kKeptName = "calotype.training.name";
 const kNew = "";
+
+// Pictures and captions outlive a visit to another page; they are let go when their training has begun.
+let pictures = null, pictures_changed = () => {};
+addEventListener("beforeunload", (event) => { if (pictures?.count()) event.preventDefault(); });
 
 export async function train_page({query, set_title, go}) {
   set_title("Train");
@@ -16,7 +22,8 @@ export async function train_page({query, set_title, go}) {
   const trainers = models.filter((model) => model.latest_version?.openapi_schema.components.schemas.TrainingInput);
   const own = models.filter((model) => !model.is_official);
   const destination = destination_field(own, account.username, query.get("destination"));
-  const dataset = dataset_editor({limit: site.upload_bytes, on_change: () => estimate()});
+  pictures_changed = () => estimate();
+  const dataset = pictures ??= dataset_editor({limit: site.upload_bytes, on_change: () => pictures_changed()});
   const settings = settings_form(trainers, query.get("trainer"), () => estimate());
   const facts = el("p", {class: "estimate"}), forecast = forecast_line(() => settings.chosen().trainer, () => settings.input());
   const estimate = () => {
@@ -36,7 +43,8 @@ export async function train_page({query, set_title, go}) {
     complaint.hidden = true;
     destination.error("");
     settings.form().show_errors(new Map());
-    if (!dataset.count()) return refuse(new api.ApiError("Choose some pictures first: ten or more of one thing, or in one manner.", 422));
+    dataset.error("");
+    if (!dataset.count()) return dataset.error("Choose some pictures first: ten or more of one thing, or in one manner.");
     stopping = new AbortController();
     start.disabled = forecast.node.hidden = true;
     bar.hidden = stop.hidden = false;
@@ -51,8 +59,11 @@ export async function train_page({query, set_title, go}) {
         stage.textContent = share < 1 ? `Sending ${bytes(zip.size * share)} of ${bytes(zip.size)} …` : "The server stores them …";
       }});
       const {trainer} = settings.chosen();
-      const input = {...settings.input(), input_images};
+      // The trigger word is told even where it is the usual one: the job's page names it.
+      const input = {trigger_word: settings.fallback("trigger_word"), ...settings.input(), input_images};
       const job = await api.train(`${trainer.owner}/${trainer.name}`, trainer.latest_version.id, name, input);
+      pictures = null;
+      sessionStorage.removeItem(kKeptName);
       go(`/p/${job.id}`);
     } catch (error) {
       refuse(error);
@@ -64,6 +75,7 @@ export async function train_page({query, set_title, go}) {
   const refuse = (error) => {
     if (error.name === "AbortError") return;
     if (error.in_destination) return destination.error(error.message);
+    if (error.fields?.has("input_images")) return dataset.error(error.fields.get("input_images"));
     if (error.fields?.size) return settings.form().show_errors(error.fields, error.message);
     complaint.textContent = error.message;
     complaint.hidden = false;
@@ -76,7 +88,8 @@ export async function train_page({query, set_title, go}) {
   sheet.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("input")) event.preventDefault(); });
   estimate();
   return {node: el("div", {}, el("div", {class: "heading"}, el("h1", {tabIndex: -1}, "Train a model"),
-    el("p", {class: "lead"}, "Show it a person, a thing or a manner of drawing. You get a model of your own that answers to a word you choose."), stand_in(site.note)), sheet, earlier_list(earlier.jobs))};
+    el("p", {class: "lead"}, "Show it a person, a thing or a manner of drawing. You get a model of your own that answers to a word you choose."),
+    stand_in(site.note, {more: is_box(site.note) ? " What is trained now is an adapter for this small model; it does not fit FLUX.1." : ""})), sheet, earlier_list(earlier.jobs))};
 }
 
 const step_head = (title, words) => el("div", {class: "step-head"}, el("h2", {}, title), words ? el("span", {}, words) : null);
@@ -85,7 +98,7 @@ const step_head = (title, words) => el("div", {class: "step-head"}, el("h2", {},
 function destination_field(own, username, wanted) {
   const id = fresh_id("destination"), name_id = fresh_id("name");
   const select = el("select", {id, "aria-label": "Model"}, el("option", {value: kNew}, "A new model"), own.map((model) => el("option", {value: `${model.owner}/${model.name}`}, `${model.owner}/${model.name}`)));
-  const name = el("input", {id: name_id, type: "text", placeholder: "my-first-model", autocomplete: "off", spellcheck: false, "aria-describedby": `${name_id}-error`});
+  const name = el("input", {id: name_id, type: "text", placeholder: "my-first-model", autocomplete: "off", spellcheck: false, value: sessionStorage.getItem(kKeptName) ?? "", "aria-describedby": `${name_id}-error`});
   const complaint = el("p", {class: "complaint", id: `${name_id}-error`, role: "alert", hidden: true});
   const named = el("div", {class: "field"}, el("label", {htmlFor: name_id}, "Name"), el("div", {class: "row"}, el("span", {class: "muted fixed"}, `${username} /`), name));
   const look = () => { named.hidden = select.value !== kNew; };
@@ -96,6 +109,7 @@ function destination_field(own, username, wanted) {
   name.addEventListener("input", () => {
     const mended = name.value.toLowerCase().replace(/[^a-z0-9._-]+/g, "-");
     if (mended !== name.value) name.value = mended;
+    sessionStorage.setItem(kKeptName, mended);
   });
   const error = (text) => {
     complaint.textContent = text;
@@ -145,10 +159,14 @@ function settings_form(trainers, wanted, on_change) {
     build();
     on_change();
   }, {class: "chip", title: each.description})));
-  const mark = () => [...choices.children].forEach((each, i) => each.setAttribute("aria-pressed", trainers[i] === trainer));
+  const about = el("p", {class: "help"});
+  const mark = () => {
+    [...choices.children].forEach((each, i) => each.setAttribute("aria-pressed", trainers[i] === trainer));
+    about.textContent = trainer.description ?? "";
+  };
   mark();
   build();
-  return {node: el("div", {class: "form"}, choices, place), form: () => form, fallback: (name) => fields.find((field) => field.name === name)?.fallback, chosen: () => ({trainer, fields}), input: () => without_defaults(fields, form.get())};
+  return {node: el("div", {class: "form"}, el("div", {class: "field"}, choices, about), place), form: () => form, fallback: (name) => fields.find((field) => field.name === name)?.fallback, chosen: () => ({trainer, fields}), input: () => without_defaults(fields, form.get())};
 }
 
 /// What the training will take, asked of the server a moment after the last change.
@@ -182,5 +200,5 @@ export function forecast_words({steps, seconds, memory_bytes, memory_measured}) 
 function earlier_list(jobs) {
   if (!jobs.length) return null;
   return el("section", {class: "earlier"}, el("h2", {}, "Earlier trainings"), el("ul", {class: "rows"}, jobs.map((job) =>
-    el("li", {}, el("a", {href: `/p/${job.id}`}, job.destination || job.id), el("span", {}, el("span", {class: "muted"}, ago(job.created_at)), el("span", {class: `pill ${job.status}`}, job.status))))));
+    el("li", {}, el("a", {href: `/p/${job.id}`}, job.destination || job.id), el("span", {}, el("span", {class: "muted"}, ago(job.created_at)), el("span", {class: `pill ${job.status}`}, kWords[job.status] ?? job.status))))));
 }

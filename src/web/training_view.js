@@ -61,7 +61,7 @@ function preview_strips() {
     const every = job.input.wandb_sample_prompts ? job.input.wandb_sample_interval ?? 100 : /a preview is drawn every (\d+) steps/.exec(logs)?.[1];
     node.hidden = !samples.length && is_ended(job.status);
     if (!samples.length && !strips.size) {
-      note.textContent = every ? `The first one comes after ${every} steps.` : "Pictures of what is learned appear here.";
+      note.textContent = every ? `The first one comes after ${Number(every) === 1 ? "the first step" : `${every} steps`}.` : "Pictures of what is learned appear here.";
       if (!note.isConnected) fill(rows, el("p", {class: "muted", dir: "auto"}, job.input.trigger_word || "\u00a0"), el("div", {class: "previews"}, note));
     }
     for (const {step, prompt, url} of samples) {
@@ -89,17 +89,24 @@ function ready(job, name, logs) {
   const version = job.output?.version?.split(":")[1] ?? "";
   const weights = local_path(job.output?.weights);
   const more = el("div", {});
-  const sent_to = /^Uploaded: (https?:\/\/\S+)$/m.exec(logs)?.[1];
+  const sent_to = localStorage.getItem(pushed_key(job.id)) ?? /^Uploaded: (https?:\/\/\S+)$/m.exec(logs)?.[1];
+  const open = (part) => {
+    fill(more, part);
+    part.querySelector("textarea, input").focus();
+  };
   return [
     el("div", {class: "actions"},
       name ? el("a", {class: "button primary", href: `/${name}`}, "Try it") : null,
-      version ? button("Compare", () => fill(more, comparison(name, version, job.input.trigger_word ?? ""))) : null,
+      version ? button("Compare", () => open(comparison(name, version, job.input.trigger_word ?? ""))) : null,
       weights ? el("a", {class: "button", href: weights, download: `${name.replace("/", "-") || "trained"}.tar`}, icon("download"), "Download the adapter") : null,
-      version ? button("Push to Hugging Face", () => fill(more, push_form(job.id, name))) : null),
+      version ? button("Push to Hugging Face", () => open(push_form(job.id, name))) : null),
     sent_to ? el("p", {}, "On the hub: ", hub_link(sent_to)) : null,
     more,
   ];
 }
+
+/// Where this browser sent a training's adapter last.
+const pushed_key = (id) => `calotype.pushed.${id}`;
 
 const hub_link = (url) => el("a", {href: url, target: "_blank", rel: "noopener noreferrer"}, url);
 
@@ -133,6 +140,7 @@ function push_form(id, name) {
       const page = await api.push(id, {repository: repository.value.trim(), token: token.value.trim(), hidden: hidden.checked}, (share) => { bar.value = share; });
       token.value = "";
       fill(words, "Done: ", hub_link(page));
+      localStorage.setItem(pushed_key(id), page);
     } catch (error) {
       words.textContent = "";
       for (const [field, text] of error.fields ?? []) tell(complaints[field] ?? general, text);
@@ -148,8 +156,10 @@ function push_form(id, name) {
 function comparison(name, version, trigger) {
   const field = el("textarea", {rows: 2, id: "compare-prompt", dir: "auto"});
   field.value = trigger ? `a picture of ${trigger}` : "";
-  const other = el("select", {"aria-label": "Compared with"}, el("option", {value: ""}, "Without"));
+  const other = el("select", {"aria-label": "Compared with"}, el("option", {value: ""}, "Without the adapter"));
   api.about_model(name).then(({versions}) => {
+    const word = versions.find((each) => each.id === version)?.about?.trigger_word;
+    if (word && !field.value) field.value = `a picture of ${word}`;  // a training that left it to the server
     for (const each of versions)
       if (each.id !== version) other.append(el("option", {value: each.id}, `Version ${each.id.slice(0, 8)}, ${ago(each.created_at)}`));
   }, () => {});

@@ -76,6 +76,10 @@ TEST(Generate, SavedLatentsDecodeToTheSamePicture) {
   const ProgramResult run =
       run_calotype({"decode", (folder / "l").string(), "--vae", model() + "/vae", "-o", (folder / "d.png").string()});
   ASSERT_EQ(run.exit_code, 0) << run.error;
+  EXPECT_EQ(run_calotype({"decode", (folder / "l").string(), "--vae", model() + "/vae", "-o",
+                          (folder / "none" / "d.png").string()})
+                .exit_code,
+            2);
   for (const char* number : {"1", "2"})
     EXPECT_EQ(image::decode(folder / (std::string("a-") + number + ".png")).pixels,
               image::decode(folder / (std::string("d-") + number + ".png")).pixels);
@@ -110,6 +114,14 @@ TEST(Generate, WithoutAModelTheOneInTheBoxDraws) {
   EXPECT_EQ(image::decode(folder / "a.png").width, 128);
 }
 
+TEST(Generate, AnotherFolderForPulledModelsLeavesTheBoxWhereItIs) {
+  const test::TemporaryFolder folder;
+  ::setenv("CALOTYPE_DATA", folder.path().c_str(), 1);
+  const ProgramResult run = run_calotype({"generate", "a cat", "--steps", "1", "-o", (folder / "a.png").string()});
+  ::unsetenv("CALOTYPE_DATA");
+  EXPECT_EQ(run.exit_code, 0) << run.error;
+}
+
 struct Mistake {
   std::vector<std::string> arguments;
   std::vector<std::string> words;  ///< the message must hold each
@@ -134,7 +146,15 @@ TEST(Generate, EachMistakeGetsOneSentenceAndExitStatus2) {
       {{"--model", m, "--device", "tpu"}, {"--device", "tpu"}},
       {{"--model", m, "--noise", "white"}, {"--noise", "white"}},
       {{"--model", m, "--format", "bmp"}, {"bmp", "png"}},
-      {{"--model", m, "--no-such-option"}, {"--no-such-option"}},
+      {{"--model", m, "--no-such-option"}, {"--no-such-option", "calotype generate --help"}},
+      {{"--model", m, "--steps", "x"}, {"--steps", "x", "whole number"}},
+      {{"--model", m, "--guidance", "x"}, {"--guidance", "expected a number"}},
+      {{"--model", m, "red", "apple"}, {"red apple", "quotes"}},
+      {{"--model", m, "--strength", "0.5"}, {"--strength", "--image"}},
+      {{"--model", m, "--mask", "mask.png"}, {"--mask", "--image"}},
+      {{"--model", m, "--prompt-file", "prompts.txt"}, {"--prompt-file", "one of them"}},
+      {{"--model", m, "--preview", "p.bmp"}, {"p.bmp", "png"}},
+      {{"--model", m, "--preview", "/nowhere/p.png"}, {"/nowhere/p.png", "does not exist"}},
       {{"--model", (folder / "page.safetensors").string()}, {"page.safetensors", "web page"}},
       {{"--model", (folder / "pickle.safetensors").string()}, {"pickle.safetensors", "pickle"}},
       {{"--model", (folder / "empty.safetensors").string()}, {"empty.safetensors", "empty"}},
@@ -215,6 +235,9 @@ TEST(Inspect, SaysWhatIsThereAndWhatIsMissing) {
   for (const char* word : {"GGUF", "dev: 2 double and 3 single blocks",
                            "Missing to generate: the VAE, the CLIP text encoder, the T5 text encoder"})
     EXPECT_NE(part.out.find(word), std::string::npos) << part.out;
+  const ProgramResult adapter = run_calotype({"inspect", golden_path("training/lora_m2_schnell.safetensors").string()});
+  EXPECT_EQ(adapter.exit_code, 0) << adapter.error;
+  EXPECT_NE(adapter.out.find("an adapter (LoRA) of"), std::string::npos) << adapter.out;
 }
 
 TEST(Program, HelpAndVersion) {
@@ -224,6 +247,21 @@ TEST(Program, HelpAndVersion) {
   for (const char* option : {"--model", "--seed", "--true-cfg", "--save-latents", "--prompt-file"})
     EXPECT_NE(help.out.find(option), std::string::npos) << option;
   EXPECT_EQ(run_calotype({}).exit_code, 2);
+}
+
+TEST(Program, UnknownAndMissingCommandsAreNamed) {
+  const Mistake mistakes[] = {
+      {{}, {"no command was given, expected one of generate, decode", "`calotype --help`"}},
+      {{"genrate", "a cat"}, {"genrate is no command, expected one of generate, decode"}},
+      {{"token"}, {"no command was given, expected one of create, list, revoke", "`calotype token --help`"}},
+      {{"token", "mint"}, {"mint is no command, expected one of create, list, revoke"}},
+  };
+  for (const Mistake& mistake : mistakes) {
+    const ProgramResult run = run_calotype(mistake.arguments);
+    EXPECT_EQ(run.exit_code, 2);
+    for (const std::string& word : mistake.words)
+      EXPECT_NE(run.error.find(word), std::string::npos) << word << " not in: " << run.error;
+  }
 }
 
 }  // namespace

@@ -37,6 +37,13 @@ def openai_stream_has_partial_images():
 
 
 @check
+def openai_options_that_change_nothing():
+    for options in ({"background": "transparent", "moderation": "low", "style": "vivid", "user": "me"}, {"quality": "max"}):
+        answer = client.images.generate(model="chatgpt-image-latest", prompt="x", size="64x64", **options)
+        assert is_picture(base64.b64decode(answer.data[0].b64_json)) and answer.background == "opaque", answer
+
+
+@check
 def openai_models():
     ids = [model.id for model in client.models.list()]
     assert "black-forest-labs/flux-schnell" in ids, ids
@@ -45,10 +52,10 @@ def openai_models():
 
 @check
 def openai_errors():
-    assert raises(openai.APIStatusError, client.images.generate, model="gpt-image-1", prompt="x", size="1x1").param == "size"
+    assert raises(openai.BadRequestError, client.images.generate, model="gpt-image-1", prompt="x", size="1x1").param == "size"
     assert raises(openai.NotFoundError, client.images.generate, model="me/nothing", prompt="x").status_code == 404
-    broken = raises(openai.APIStatusError, client.images.edit, model="gpt-image-1", image=io.BytesIO(b"x"), prompt="x")
-    assert "image" in broken.message, broken.message
+    broken = raises(openai.BadRequestError, client.images.edit, model="gpt-image-1", image=io.BytesIO(b"x"), prompt="x")
+    assert broken.param == "image", broken.message
 
 
 @check
@@ -58,6 +65,8 @@ def openai_edits_a_picture():
     edited = client.images.edit(model="black-forest-labs/flux-dev", image=("fox.png", picture), prompt="a blue fox", response_format="b64_json")
     changed = base64.b64decode(edited.data[0].b64_json)
     assert is_picture(changed) and changed != picture
+    events = list(client.images.edit(model="black-forest-labs/flux-dev", image=("fox.png", picture), prompt="a slow blue fox", stream=True, partial_images=1))
+    assert events[-1].type == "image_edit.completed" and all(event.type.startswith("image_edit.") for event in events), events
 
 
 @check
@@ -94,7 +103,10 @@ def bfl_request_and_result():
     assert is_picture(httpx.get(result["result"]["sample"]).content)
     assert http.get("/v1/get_result?id=nothing").json()["status"] == "Task not found"
     wrong = http.post("/v1/flux-dev", json={"prompt": "x", "steps": 1000})
-    assert wrong.status_code == 422 and wrong.json()["detail"], wrong.text
+    assert wrong.status_code == 422 and wrong.json()["detail"][0]["loc"] == ["body", "steps"], wrong.text
+    unseeded = http.post("/v1/flux-dev", json={"prompt": "x", "width": 256, "height": 256, "steps": 1}).json()
+    result = eventually(lambda: (now := http.get(unseeded["polling_url"]).json())["status"] == "Ready" and now["result"], 120, "Ready")
+    assert isinstance(result["seed"], int), result
 
 
 @check
@@ -119,6 +131,8 @@ def cog_predictions():
     assert first.status_code == second.status_code == 202 and first.json()["id"] == second.json()["id"] == identity
     other = http.put(f"/predictions/{identity}", json={"input": {"prompt": "y"}})
     assert other.status_code == 409, other.text
+    other = http.put(f"/predictions/{identity}-2", json={"id": identity, "input": {"prompt": "x"}})
+    assert other.status_code == 422 and other.json()["detail"][0]["loc"] == ["body", "id"], other.text
     wrong = http.post("/predictions", json={"input": {"prompt": "x", "num_outputs": "two"}})
     assert wrong.status_code == 422 and wrong.json()["detail"][0]["loc"][:2] == ["body", "input"], wrong.text
     assert http.get("/health-check").json()["status"] in ("READY", "STARTING", "BUSY")

@@ -64,6 +64,8 @@ def errors_are_problems():
     assert answer.status_code == 422 and fields.get("input.num_outputs") == "number_lte" and "input.aspect_ratio" in fields, answer.text
     answer = http.put("/v1/models")
     assert answer.status_code == 405 and "GET" in answer.headers["allow"]
+    answer = http.get("/v1/flux-dev")  # two words, as the page of a model
+    assert answer.status_code == 405 and answer.headers["allow"] == "POST", answer.text
 
 
 @check

@@ -66,6 +66,13 @@ def uploads_are_recognised_by_content():
 
 
 @check
+def metadata_arrives():
+    made = client.files.create(content=b"x", metadata={"set": "foxes", "camera": {"lens": 50}, "tags": ["a", "b"]})
+    assert client.files.get(file_id=made.id).metadata == {"set": "foxes", "camera": {"lens": "50"}, "tags": ["a", "b"]}, made
+    client.files.delete(file_id=made.id)
+
+
+@check
 def signed_download():
     import base64
     import hashlib
@@ -83,7 +90,8 @@ def signed_download():
 
 @check
 def models_search_and_the_rest():
-    assert any(model.name == "flux-schnell" for model in client.models.search(body="schnell"))
+    for text in ("schnell", "Schnell FLUX"):
+        assert any(model.name == "flux-schnell" for model in client.models.search(body=text)), text
     assert client.search(query="flux").models
     assert any(each.sku == "cpu" for each in client.hardware.list())
     assert list(client.collections.list())

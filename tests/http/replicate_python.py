@@ -181,6 +181,8 @@ def deployments():
     made = client.deployments.create(name=name, model=SCHNELL, version=version, hardware="cpu", min_instances=0, max_instances=1)
     assert made.current_release.number == 1 and made.current_release.model == SCHNELL
     assert client.deployments.update("me", name, max_instances=2).current_release.number == 2
+    unchanged = client._client.patch(f"/v1/deployments/me/{name}", json={"hardware": "gpu-t4", "version": None, "max_instances": None}).json()
+    assert unchanged["current_release"]["configuration"]["max_instances"] == 2, unchanged
     prediction = client.deployments.predictions.create(f"me/{name}", input=FAST)
     prediction.wait()
     assert prediction.status == "succeeded", prediction.error

@@ -1,6 +1,8 @@
 // Who is let in: tokens, allowances, origins.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "server/auth.h"
 #include "server/origin_rules.h"
 #include "server/problem.h"
@@ -101,6 +103,14 @@ TEST(OriginRules, ForeignPagesAreRefused) {
   EXPECT_TRUE(response.headers.empty());
   add_cors_headers(rules, with_headers({{"origin", "https://friend.example"}}), response);
   EXPECT_FALSE(response.headers.empty());
+  // As openai-node asks before it sends: browsers hold back requests with headers that the answer does not list.
+  const std::pair<std::string, std::string> listed{"Access-Control-Allow-Headers",
+                                                   "authorization,content-type,x-stainless-os"};
+  const Request preflight =
+      with_headers({{"origin", "https://friend.example"}, {"access-control-request-headers", listed.second}});
+  Response allowance;
+  add_cors_headers(rules, preflight, allowance);
+  EXPECT_EQ(std::ranges::count(allowance.headers, listed), 1);
 }
 
 }  // namespace

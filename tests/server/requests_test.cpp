@@ -81,12 +81,28 @@ TEST(Requests, EachApiGetsItsErrors) {
   EXPECT_EQ(replicate["invalid_fields"][0]["field"], "input.num_outputs");
   const Json openai = Json::parse(problem_response(wrong, Dialect::openai).body);
   for (const char* key : {"message", "type", "param", "code"}) EXPECT_TRUE(openai["error"].contains(key)) << key;
+  EXPECT_EQ(problem_response(wrong, Dialect::openai).status, 400);  // platform.openai.com, "Error codes"
   const Json bfl = Json::parse(problem_response(wrong, Dialect::bfl).body);
   EXPECT_EQ(bfl["detail"][0]["loc"], Json::array({"body", "input", "num_outputs"}));
   // A mistake of ours says nothing about our insides.
   EXPECT_EQ(problem_response(std::runtime_error("SELECT secret"), Dialect::replicate).body.find("SELECT"),
             std::string::npos);
   EXPECT_EQ(problem_response(base::Error(base::ErrorKind::disk_full, "x"), Dialect::replicate).status, 507);
+}
+
+// Clients of OpenAI and Black Forest Labs give width and height; some models take them with aspect_ratio custom alone.
+TEST(Requests, GivenSizesCountWithEveryModel) {
+  const auto ratio = [](const worker::ServedModel& model, Json input) {
+    use_given_size(model, input);
+    return input.value("aspect_ratio", "");
+  };
+  const Json size = {{"width", 512}, {"height", 256}};
+  EXPECT_EQ(ratio(worker::fine_tuned_model(), size), "custom");
+  EXPECT_EQ(ratio(*worker::find_model("black-forest-labs/flux-1.1-pro"), size), "custom");
+  EXPECT_EQ(ratio(*worker::find_model("black-forest-labs/flux-dev"), size), "");
+  EXPECT_EQ(ratio(*worker::find_model("replicate/canary"), size), "");
+  EXPECT_EQ(ratio(worker::fine_tuned_model(), Json::object()), "");
+  EXPECT_EQ(ratio(worker::fine_tuned_model(), {{"width", 512}, {"aspect_ratio", "3:2"}}), "3:2");
 }
 
 // https://html.spec.whatwg.org/multipage/server-sent-events.html: lines end with CR, LF or both; one blank after the

@@ -49,7 +49,9 @@ TEST(Router, SaysWhatIsMissing) {
   EXPECT_EQ(status("DELETE", "/models"), 405);
   EXPECT_EQ(status("GET", "models"), 404);
   EXPECT_EQ(status("GET", ""), 404);
+  router.add(route("POST", "/v1/finetune", 1));
   router.add(route("GET", "/{owner}/{name}", 1));  // a page that takes any two words
+  EXPECT_EQ(status("GET", "/v1/finetune"), 405);
   EXPECT_EQ(status("POST", "/not/there"), 404);
   EXPECT_EQ(status("GET", "/me/mine"), 0);
   router.add(route("GET", "/models/{owner}", 1));

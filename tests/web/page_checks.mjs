@@ -63,6 +63,11 @@ for (const [width, height] of [[1440, 900], [820, 1180], [390, 844]])
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert(wide <= 0, `${path} is ${wide} pixels too wide`);
     }
+    await page.goto(`${server.url}/black-forest-labs/flux-dev-lora`);
+    await page.getByRole("button", {name: "Add an adapter"}).click();
+    await page.locator(".more summary").click();
+    const [field, form] = await page.evaluate(() => [Math.max(...[...document.querySelectorAll(".form *")].map((each) => each.getBoundingClientRect().right)), document.querySelector(".sheet").getBoundingClientRect().right]);
+    assert(field <= form + 1, `a field ends at ${field}, its form at ${form}`);
   });
 
 check("an unknown address says so and leads on", "idle", async ({page, server}) => {
@@ -81,8 +86,10 @@ check("empty pages say what to do first", "idle", async ({page, server}) => {
 check("what stands in for a model is said, and how to have the model", "idle", async ({page, server}) => {
   for (const path of ["/", kModel, "/train", "/settings"]) {
     await page.goto(server.url + path);
-    const words = page.locator(".stand-in").first();
-    await words.getByText("calotype serve --model dev=FOLDER").waitFor();
+    const words = page.locator(".stand-in").first(), command = words.getByText("calotype serve --model dev=FOLDER");
+    await words.waitFor();
+    if (path !== "/settings") await words.getByText("How to have FLUX.1 itself").click();
+    await command.waitFor();
     assert(/stands in/.test(await words.textContent()), await words.textContent());
   }
   // The model in the box is called what it is.
@@ -92,6 +99,49 @@ check("what stands in for a model is said, and how to have the model", "idle", a
   });
   await page.goto(`${server.url}/`);
   await page.getByText("It is the small model in the box: it draws simple icons").waitFor();
+  await page.goto(`${server.url}/train`);
+  await page.getByText("it does not fit FLUX.1").waitFor();
+});
+
+check("a first prompt is two presses away", "idle", async ({page, server}) => {
+  await page.goto(`${server.url}/`);
+  await page.getByRole("link", {name: "Draw a picture"}).click();
+  await page.getByRole("button", {name: "take an example"}).click();
+  const card = page.locator(".example").first(), words = await card.locator("p").textContent();
+  await card.getByRole("button").click();
+  equal(await prompt(page).inputValue(), words, "the example's prompt");
+  // What the model in the box cannot follow comes last.
+  await page.route("**/v1/page/models/**", async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({json: {...await answer.json(), note: "Pictures of black-forest-labs/flux-dev are drawn by calotype-icons, which stands in for them."}});
+  });
+  await page.goto(`${server.url}${kModel}?tab=examples`);
+  await page.locator(".examples h2").first().waitFor();
+  equal(await page.locator(".examples h2").allTextContents(), ["Short and plain", "For FLUX.1: long prompts", "For FLUX.1: text in pictures"], "the order");
+});
+
+check("a start picture is shown, waited for and removed", "idle", async ({page, server}) => {
+  await page.goto(server.url + kModel);
+  await prompt(page).fill("a fox");
+  await page.locator(".more summary").click();
+  let go_on = () => {};
+  const held = new Promise((resolve) => { go_on = resolve; });
+  await page.route("**/v1/files", async (route) => { await held; await route.continue(); });
+  const field = page.locator('[data-field="image"]'), url = page.getByLabel("Start picture", {exact: true});
+  const [chooser] = await Promise.all([page.waitForEvent("filechooser"), field.getByRole("button", {name: "Choose a file for Start picture"}).click()]);
+  await chooser.setFiles({name: "dot.gif", mimeType: "image/gif", buffer: Buffer.from("R0lGODlhAQABAPAAAP8AAP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==", "base64")});
+  await page.getByRole("button", {name: "Run", exact: true}).click();
+  go_on();
+  await page.locator(".pill.starting").waitFor();
+  const {results} = await server.get("/v1/predictions?limit=1");
+  assert(/\/v1\/files\//.test(results[0].input.image), "Run waited for the picture");
+  await page.reload();
+  await page.locator(".more summary").click();
+  await until(() => field.locator("img.thumb").evaluate((image) => !image.hidden && image.naturalWidth === 1), "the picture after reloading");
+  await field.getByRole("button", {name: "Remove Start picture"}).click();
+  equal(await url.inputValue(), "", "the field");
+  equal(await page.evaluate(() => JSON.parse(localStorage.getItem("calotype.form.black-forest-labs/flux-dev")).image), undefined, "the kept form");
+  await server.post(`/v1/predictions/${results[0].id}/cancel`, {});
 });
 
 check("the keyboard reaches everything", "idle", async ({page, server}) => {
@@ -124,6 +174,10 @@ check("the form is kept, and snippets follow it", "idle", async ({page, server})
   await page.getByRole("tab", {name: "API"}).click();
   const code = page.locator("pre.code");
   assert((await code.textContent()).includes('"aspect_ratio": "16:9"'), "Python has the ratio");
+  await page.getByRole("tab", {name: "Playground"}).click();
+  await page.getByRole("radio", {name: "png"}).check();
+  await page.getByRole("tab", {name: "API"}).click();
+  assert((await code.textContent()).includes('out-{number}.png'), "the file is named for its format");
   await page.getByRole("button", {name: "curl"}).click();
   const command = await code.textContent();
   assert(command.includes(`it'\\''s 5 $HOME`), `quotes for the shell: ${command}`);

@@ -17,11 +17,10 @@ export const launch = () => chromium.launch({executablePath: process.env.CHROMIU
 const kBox = "models/calotype-icons";
 const model = process.env.CALOTYPE_MODEL ?? (fs.existsSync(`${kBox}/model_index.json`) ? kBox : "tests/golden/models/m1_dev");
 
-export const options = {program: "build/release/calotype", stand_in: "", words: []};
+export const options = {program: "build/release/calotype", words: []};
 for (const rest = process.argv.slice(2); rest.length;) {
   const word = rest.shift();
   if (word === "--program") options.program = rest.shift();
-  else if (word === "--stand-in") options.stand_in = rest.shift();
   else options.words.push(word);
 }
 
@@ -51,9 +50,8 @@ export class Server {
     this.port = 0;
   }
   async start() {
-    const count = options.stand_in ? 0 : this.workers;
     const log = fs.openSync(`${this.data}.log`, "a");
-    this.process = spawn(options.program, ["serve", "--port", String(this.port), "--data", this.data, "--workers", String(count), "--model", model, ...this.extra],
+    this.process = spawn(options.program, ["serve", "--port", String(this.port), "--data", this.data, "--workers", String(this.workers), "--model", model, ...this.extra],
                          {stdio: ["ignore", "pipe", log], env: {...process.env, ...this.hub ? {HF_ENDPOINT: await this.hub.start()} : {}}});
     this.url = await new Promise((resolve, reject) => {
       let text = "";
@@ -65,8 +63,6 @@ export class Server {
       this.process.on("exit", () => reject(new Error(`the server ended: ${fs.readFileSync(`${this.data}.log`, "utf8")}`)));
     });
     this.port = Number(new URL(this.url).port);
-    if (options.stand_in && this.workers && !this.worker)
-      this.worker = spawn(options.stand_in, ["--gtest_filter=StandInWorker.*"], {env: {...process.env, CALOTYPE_STAND_IN_DATA: this.data}, stdio: ["ignore", "ignore", log]});
     return this;
   }
   async end_server(signal = "SIGTERM") {
@@ -75,7 +71,6 @@ export class Server {
     await ended;
   }
   async stop() {
-    this.worker?.kill("SIGKILL");
     this.hub?.stop();
     if (this.process?.exitCode === null) await this.end_server();
   }

@@ -163,6 +163,17 @@ TEST_F(PredictionJob, TheCanaryGreetsWordByWord) {
   EXPECT_EQ(job.output.size(), 4u);
 }
 
+// Each piece is stored with all before it: a long text in words would keep a worker busy for minutes.
+TEST_F(PredictionJob, TheCanaryGreetsInAHundredPiecesAtMost) {
+  std::string name, said;
+  for (int i = 0; i < 1000; ++i) name += "word ";
+  const Job job = run(create("replicate/canary", {{"text", name}}), WorkerOptions{});
+  ASSERT_EQ(job.status, JobStatus::succeeded) << job.error.value_or("");
+  for (const Json& piece : job.output) said += piece.get<std::string>();
+  EXPECT_EQ(said, "hello there, " + name);
+  EXPECT_EQ(job.output.size(), 100u);
+}
+
 TEST_F(PredictionJob, EndsWithinAStepWhenItIsCanceled) {
   const Job job =
       create(kDev, {{"prompt", "x"}, {"num_inference_steps", 50}, {"num_outputs", 4}, {"width", 192}, {"height", 192}});
