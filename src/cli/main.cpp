@@ -32,7 +32,8 @@ std::string mistake(const CLI::App& app, const CLI::App& command, const CLI::Err
                        unexpected.empty() ? std::string("no command was given")
                                           : calotype::base::printable(unexpected.front()) + " is no command",
                        fmt::join(names, ", "));
-  if (kind == "ExtrasError" && !unexpected.empty()) {
+  // CLI11 names this error after the command.
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) && !unexpected.empty()) {
     const bool only_words =
         std::ranges::none_of(unexpected, [](const std::string& word) { return word.starts_with('-'); });
     const std::string list = fmt::format("{}", fmt::join(unexpected, " "));

@@ -235,7 +235,7 @@ TEST(Inspect, SaysWhatIsThereAndWhatIsMissing) {
   for (const char* word : {"GGUF", "dev: 2 double and 3 single blocks",
                            "Missing to generate: the VAE, the CLIP text encoder, the T5 text encoder"})
     EXPECT_NE(part.out.find(word), std::string::npos) << part.out;
-  const ProgramResult adapter = run_calotype({"inspect", golden_path("training/lora_m2_schnell.safetensors").string()});
+  const ProgramResult adapter = run_calotype({"inspect", golden_path("training/adapter_peft.safetensors").string()});
   EXPECT_EQ(adapter.exit_code, 0) << adapter.error;
   EXPECT_NE(adapter.out.find("an adapter (LoRA) of"), std::string::npos) << adapter.out;
 }
