@@ -25,11 +25,8 @@ def same_things():
     found = {other: colour for colour, others in captions.COLOUR_SYNONYMS.items() for other in others}
     for concept in concepts:
         name = concept.name.split()[-1]
-        for other in concept.names:
-            words = [other] if other.count(' ') == 0 else []
-            if other == concept.name or words:
-                words += [] if captions.already_many(other) else [captions.plural(other).split()[-1]]
-            for word in words:
+        for other in [name] + [n for n in concept.names if ' ' not in n]:
+            for word in (other, other if captions.already_many(other) else captions.plural(other)):
                 found.setdefault(word, name)
     return {word: name for word, name in found.items() if word not in plain and word != name}
 

@@ -23,17 +23,16 @@ int report(std::string_view message, calotype::base::ErrorKind kind) {
 /// What is wrong with a command line. CLI11's own text names no unknown command, does not say that a number was
 /// expected, and lists what is too much from the end.
 std::string mistake(const CLI::App& app, const CLI::App& command, const CLI::Error& error) {
-  const std::string kind = error.get_name(), text = error.what();
+  const auto is = [&](CLI::ExitCodes code) { return error.get_exit_code() == static_cast<int>(code); };
   const std::vector<std::string> unexpected = app.remaining(/*recurse=*/true);
   std::vector<std::string> names;
   for (const CLI::App* each : command.get_subcommands({})) names.push_back(each->get_name());
-  if (kind == "RequiredError" && !names.empty())
+  if (is(CLI::ExitCodes::RequiredError) && !names.empty())
     return fmt::format("{}, expected one of {}",
                        unexpected.empty() ? std::string("no command was given")
                                           : calotype::base::printable(unexpected.front()) + " is no command",
                        fmt::join(names, ", "));
-  // CLI11 names this error after the command.
-  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) && !unexpected.empty()) {
+  if (is(CLI::ExitCodes::ExtrasError) && !unexpected.empty()) {
     const bool only_words =
         std::ranges::none_of(unexpected, [](const std::string& word) { return word.starts_with('-'); });
     const std::string list = fmt::format("{}", fmt::join(unexpected, " "));
@@ -41,6 +40,7 @@ std::string mistake(const CLI::App& app, const CLI::App& command, const CLI::Err
                        only_words ? "; words that belong together need quotes around them" : "");
   }
   constexpr std::string_view kNotConverted = "Could not convert: ";
+  const std::string text = error.what();
   if (text.starts_with(kNotConverted)) {
     const std::string given = text.substr(kNotConverted.size());  // "--steps = x"
     const CLI::Option* option = command.get_option_no_throw(given.substr(0, given.find(' ')));

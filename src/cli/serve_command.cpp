@@ -6,6 +6,7 @@
 #include <csignal>
 #include <thread>
 
+#include "base/check_range.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/settings_file.h"
@@ -90,18 +91,14 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void check_range(std::string_view option, double value, double most) {
-  base::check(value >= 0 && value <= most, ErrorKind::bad_input, "{} is {}, expected 0 to {}", option, value, most);
-}
-
 /// Before they are turned into bytes and seconds.
 void check_numbers(const Options& o) {
   constexpr double kMostGigabytes = 1e9, kMostDays = 36500;
-  check_range("--rate-limit", static_cast<double>(o.rate_limit), 1e9);
-  check_range("--upload-limit", o.upload_gb, kMostGigabytes);
-  check_range("--quota", o.quota_gb, kMostGigabytes);
-  check_range("--keep-uploads", o.keep_uploads_days, kMostDays);
-  check_range("--keep-predictions", o.keep_predictions_days, kMostDays);
+  base::check_range("rate-limit", o.rate_limit, 0, 1'000'000'000);
+  base::check_range("upload-limit", o.upload_gb, 0, kMostGigabytes);
+  base::check_range("quota", o.quota_gb, 0, kMostGigabytes);
+  base::check_range("keep-uploads", o.keep_uploads_days, 0, kMostDays);
+  base::check_range("keep-predictions", o.keep_predictions_days, 0, kMostDays);
 }
 
 void check(const Options& o, const server::Site& site) {

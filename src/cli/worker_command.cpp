@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "base/check_range.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/model_options.h"
@@ -44,8 +45,7 @@ std::string environment(const char* name) {
 }
 
 void work(Options o) {
-  base::check(o.download_gb >= 0 && o.download_gb <= 1e9, ErrorKind::bad_input,
-              "--download-limit is {}, expected 0 to 1000000000", o.download_gb);
+  base::check_range("download-limit", o.download_gb, 0, 1e9);
   std::signal(SIGPIPE, SIG_IGN);
   worker::WorkerOptions& w = o.worker;
   w.models = worker::read_model_config({.data = o.store.data, .file = o.models_file, .given = o.models});

@@ -7,11 +7,13 @@
 #include <cmath>
 #include <random>
 
+#include "base/check_range.h"
 #include "base/error.h"
 #include "pipeline/processor.h"
 
 namespace calotype::pipeline {
 
+using base::check_range;
 using base::ErrorKind;
 using weights::Component;
 
@@ -63,11 +65,6 @@ int checked_side(std::string_view field, std::optional<int> given, const vae::Au
   if (rounded != value)
     warnings.push_back(fmt::format("{} {} was rounded down to {}, a multiple of {}", field, value, rounded, multiple));
   return rounded;
-}
-
-void check_range(std::string_view field, double value, double low, double high) {
-  base::check(value >= low && value <= high, ErrorKind::bad_input, "--{} is {}, expected {} to {}", field, value, low,
-              high);
 }
 
 /// The picture to start from and its mask as the model will see them.

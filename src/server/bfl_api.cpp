@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+#include <random>
 
 #include "hub/signature.h"
 #include "server/json_fields.h"
@@ -55,12 +55,6 @@ std::string uuid() {
                      hex.substr(20));
 }
 
-uint32_t random_seed() {
-  uint32_t seed = 0;
-  std::memcpy(&seed, hub::random_bytes(sizeof seed).data(), sizeof seed);
-  return seed;
-}
-
 /// Their name of a field → ours; the rest has the same name or no meaning here.
 std::string our_name(const std::string& name, const worker::ServedModel& schema) {
   if (name == "steps" && !schema.find("steps")) return "num_inference_steps";
@@ -89,7 +83,7 @@ Json input_of(const Json& body, const worker::ServedModel& schema) {
   }
   if (!input.contains("prompt")) input["prompt"] = "";
   if (!input.contains("output_format")) input["output_format"] = "jpg";
-  if (!input.contains("seed")) input["seed"] = random_seed();  // results name it, also where nobody asked for one
+  if (!input.contains("seed")) input["seed"] = std::random_device()();  // results name it, also where nobody asked for one
   use_given_size(schema, input);
   return input;
 }

@@ -9,6 +9,8 @@
 
 namespace calotype::server {
 
+/// The field's value, null when it is absent or null; belongs to `body`.
+const Json* given(const Json& body, const std::string& name);
 std::string string_or(const Json& body, const std::string& name, const std::string& otherwise);
 std::string required_string(const Json& body, const std::string& name);
 /// From `low` to `high`.

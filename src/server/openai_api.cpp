@@ -36,8 +36,8 @@ struct ImageRequest {
 };
 
 bool flag(const Json& body, const std::string& name) {
-  const auto found = body.find(name);
-  if (found == body.end() || found->is_null()) return false;
+  const Json* found = given(body, name);
+  if (!found) return false;
   if (!found->is_boolean()) throw invalid_field(name, "Must be true or false.", "invalid_type");
   return found->get<bool>();
 }

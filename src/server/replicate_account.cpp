@@ -91,17 +91,14 @@ Response get_deployment(Site& site, Request& request) {
   return json_response(deployment_json(site, deployment_of(site, request)));
 }
 
-/// null is as good as not given.
-bool is_given(const Json& body, const std::string& name) { return body.contains(name) && !body[name].is_null(); }
-
 Response update_deployment(Site& site, Request& request) {
   const Json body = request.read_json_object();
   const store::Deployment present = deployment_of(site, request);
   store::DeploymentChange change;
-  if (is_given(body, "version")) change.version = deployed(site, present.model, text_field(body, "version")).version;
-  if (is_given(body, "hardware")) change.hardware = text_field(body, "hardware");
-  if (is_given(body, "min_instances")) change.min_instances = instances(body, "min_instances", 0);
-  if (is_given(body, "max_instances")) change.max_instances = instances(body, "max_instances", 1);
+  if (given(body, "version")) change.version = deployed(site, present.model, text_field(body, "version")).version;
+  if (given(body, "hardware")) change.hardware = text_field(body, "hardware");
+  if (given(body, "min_instances")) change.min_instances = instances(body, "min_instances", 0);
+  if (given(body, "max_instances")) change.max_instances = instances(body, "max_instances", 1);
   return json_response(
       deployment_json(site, site.store.models->update_deployment(present.owner, present.name, change)));
 }

@@ -27,8 +27,8 @@ constexpr size_t kLongDataUri = 16 << 10;
 const std::vector<std::string> kEvents = {"start", "output", "logs", "completed"};
 
 std::vector<std::string> webhook_events(const Json& body) {
-  const auto filter = body.find("webhook_events_filter");
-  if (filter == body.end() || filter->is_null()) return {"output", "completed"};
+  const Json* filter = given(body, "webhook_events_filter");
+  if (!filter) return {"output", "completed"};
   if (!filter->is_array()) throw invalid_field("webhook_events_filter", "Must be a list.", "invalid_type");
   std::vector<std::string> events;
   for (const Json& event : *filter) {

@@ -5,20 +5,16 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
+#include "base/check_range.h"
 #include "base/error.h"
 #include "base/utf8.h"
 
 namespace calotype::train {
 namespace fs = std::filesystem;
+using base::check_range;
 using base::ErrorKind;
 
 namespace {
-
-template <typename T>
-void check_range(std::string_view field, T value, T low, T high) {
-  base::check(value >= low && value <= high, ErrorKind::bad_input, "--{} is {}, expected {} to {}", field, value, low,
-              high);
-}
 
 void check_word(std::string_view field, const std::string& value, std::initializer_list<std::string_view> words) {
   std::string list;

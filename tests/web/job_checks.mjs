@@ -32,8 +32,7 @@ check("from the prompt to the picture", "working", async ({page, server}) => {
 });
 
 check("each of several pictures has its buttons", "working", async ({page, server}) => {
-  await fill(page, server, "two red foxes", 2);
-  await page.getByRole("spinbutton", {name: "Pictures"}).fill("2");
+  await fill(page, server, "two red foxes", 2, 2);
   await run(page);
   await until(async () => await page.locator(".stage a.tile img").count() === 2, "two pictures", 60000);
   const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", {name: "Download picture 2"}).click()]);
