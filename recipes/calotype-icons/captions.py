@@ -217,5 +217,5 @@ def vocabulary():
 
 def telling_words():
     """Names of things, colours, styles: what a picture depends on."""
-    names = {w for c in concepts()[:200] for w in c.name.split()} | {w for c in concepts()[:40] for n in c.names for w in n.split()}
+    names = {w for c in concepts()[:243] for w in c.name.split()} | {w for c in concepts()[:40] for n in c.names for w in n.split()}
     return names | MEANINGFUL

@@ -216,6 +216,8 @@ void add_learning_options(CLI::App& c, TrainOptions& t) {
 void add_objective_options(CLI::App& c, TrainOptions& t) {
   c.add_option("--timesteps", t.timesteps, "noise levels: sigmoid, flux-shift or uniform; auto: sigmoid for FLUX.1")
       ->capture_default_str();
+  c.add_option("--shift", t.shift,
+               "flux-shift: over 1 is nearer to noise, where pictures are laid out; default: as the model samples");
   c.add_option("--guidance", t.guidance, "what dev models are told while they learn")->capture_default_str();
   c.add_option("--distill-guidance", t.distill_guidance,
                "LOW,HIGH: learn to draw in one pass what guidance draws in two")

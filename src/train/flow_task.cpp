@@ -166,9 +166,12 @@ flux::Conditioning FlowTask::conditioning(const std::vector<std::string>& captio
 }
 
 Noised FlowTask::noised(FlowBatch& batch) const {
-  const Timesteps timesteps = *timesteps_from_name(options_.timesteps, bundle_.schedule);
+  const Timesteps timesteps =
+      options_.shift ? Timesteps::flux_shift : *timesteps_from_name(options_.timesteps, bundle_.schedule);
+  const flux::ScheduleConfig schedule =
+      options_.shift ? flux::ScheduleConfig{.shifted = false, .shift = *options_.shift} : bundle_.schedule;
   const Tensor sigma_B =
-      draw_sigmas(timesteps, batch.clean_BChw.size(0), batch.size.tokens(), bundle_.schedule, batch.random);
+      draw_sigmas(timesteps, batch.clean_BChw.size(0), batch.size.tokens(), schedule, batch.random);
   const Tensor noise = at::randn(batch.clean_BChw.sizes(), batch.random, at::kFloat);
   return add_noise(batch.clean_BChw.to(device_), noise.to(device_), sigma_B);
 }

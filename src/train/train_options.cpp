@@ -111,6 +111,9 @@ void check_options(const TrainOptions& o) {
   check_range("max-grad-norm", o.clip, 0.0, 1e6);
   check_range("ema", o.ema, 0.0, 0.999999);
   check_word("timesteps", o.timesteps, {"auto", "sigmoid", "flux-shift", "uniform"});
+  if (o.shift) check_range("shift", *o.shift, 0.01, 100.0);
+  base::check(!o.shift || o.timesteps == "auto" || o.timesteps == "flux-shift", ErrorKind::bad_input,
+              "--shift belongs to --timesteps flux-shift, not {}", o.timesteps);
   check_range("guidance", o.guidance, 0.0, 100.0);
   check_distillation(o);
   check_range("caption-dropout", o.caption_dropout, 0.0, 1.0);
@@ -192,6 +195,7 @@ std::string settings_text(const TrainOptions& o) {
               {"preserve-weight", o.preserve_weight},
               {"distill-guidance", o.distill_guidance},
               {"text-encoders", o.text_encoders}});
+  if (o.shift) s["shift"] = *o.shift;
   return s.dump();
 }
 

@@ -49,6 +49,7 @@ struct TrainOptions {
 
   // Objective
   std::string timesteps = "auto";     ///< auto, sigmoid, flux-shift, uniform
+  std::optional<double> shift;        ///< flux-shift: how far towards noise; absent: as the model samples such pictures
   double guidance = 1.0;              ///< what models with guidance are told while they learn
   /// Two numbers, low and high: the model learns to draw in one pass, told a guidance g from this range, what the model
   /// it begins with draws with classifier-free guidance g in two (Meng et al. 2210.03142). Empty: off.

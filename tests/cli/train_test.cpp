@@ -41,6 +41,8 @@ TEST(TrainMistakes, EachGetsOneSentenceBeforeAnythingIsLoaded) {
       {{"--seed", "-1"}, {"--seed", "-1 is not a whole number"}},
       {{"--seed", "99999999999999999999"}, {"--seed", "is not a whole number"}},
       {{"--optimizer", "sgd"}, {"--optimizer is sgd", "adamw, adamw8bit, prodigy, muon"}},
+      {{"--shift", "0"}, {"--shift is 0, expected 0.01 to 100"}},
+      {{"--shift", "3", "--timesteps", "uniform"}, {"--shift belongs to --timesteps flux-shift, not uniform"}},
       {{"--schedule", "step"}, {"--schedule is step"}},
       {{"--trigger", "a\xff"}, {"--trigger is not valid UTF-8"}},
       {{"--preserve", "person"}, {"--preserve needs --trigger"}},
@@ -195,6 +197,26 @@ TEST(TrainData, DroppedCaptionsAreTheEmptyPrompt) {
   const ProgramResult run = run_calotype(command(zip(folder, pictures, "bare.zip"), without, options));
   ASSERT_EQ(run.exit_code, 0) << run.error;
   expect_same_adapter(without, with);
+}
+
+// Sampling moves the 8 x 8 tokens of these pictures by e^mu, mu on the line through (256, 0.5) and (4096, 1.15):
+// black-forest-labs/flux sampling.py.
+TEST(TrainData, ShiftTakesThePlaceOfTheModels) {
+  const TemporaryFolder folder;
+  const fs::path data = zip(folder, picture_parts(1));
+  const auto trained = [&](Words options) {
+    options.insert(options.end(), {"--steps", "3", "--restart"});
+    const ProgramResult run = run_calotype(command(data, folder / "tok.safetensors", options));
+    EXPECT_EQ(run.exit_code, 0) << run.error;
+    return weights::read_tensors(folder / "tok.safetensors");
+  };
+  const auto models = trained({"--timesteps", "flux-shift"});
+  const double mu = 0.5 + (64.0 - 256.0) * (1.15 - 0.5) / (4096.0 - 256.0);
+  const auto same = trained({"--shift", fmt::format("{:.17g}", std::exp(mu))}), other = trained({"--shift", "4.5"});
+  for (const auto& [name, tensor] : models) {
+    EXPECT_TRUE(at::equal(same.at(name), tensor)) << name;
+    EXPECT_FALSE(at::equal(other.at(name), tensor)) << name;
+  }
 }
 
 // One picture, batches larger than the data, each saved type, each way to weigh the loss.
