@@ -47,6 +47,7 @@ AFTER = ['that waits for the rain to stop', 'in the garden behind the house', 'a
          'very detailed, high quality', 'for the wall of my room', 'and then it was quiet again', 'with a long shadow in the afternoon', 'resting for a while',
          'as if time stood still', 'which I will never forget', 'and the people of the village smile', 'because it is such a lovely day', 'and it was never seen again',
          'in the middle of the table', 'for my little girl, who loves it', 'that nobody had asked for', 'and slowly the day became dark', 'simple and clean, centered']
+LINKS = 'and and and the the of in to for his her its was is that who where a'.split()
 MEANINGFUL = set('''red orange yellow green blue purple pink brown violet turquoise teal cyan magenta navy beige lime sky black white gray grey golden silver
  gold flat cartoon 3d pixel pixelated sticker silhouette blueprint two three four five six seven eight nine ten both many few left right word words text
  letter letters say says saying reads written sign light dark pair group row set on and background backdrop with minimal vector retro'''.split())
@@ -182,7 +183,13 @@ class Writer:
     def story(self, phrase):
         before = self.pick(BEFORE) + ' ' if self.chance(0.8) else ''
         after = self.pick([', ', ' ']) + self.pick(AFTER) if self.chance(0.7) or not before else ''
-        return before + phrase + after
+        return before + phrase + after + (self.clause() if self.chance(0.5) else '')
+
+    def clause(self):
+        """Goes on behind what is asked for: "and" must not always mean a second thing."""
+        words = [self.pick(LINKS) if self.chance(0.4) else self.pick(self.fillers) if self.chance(0.8) else 'xx'
+                 for _ in range(int(self.random.integers(2, 10)))]
+        return self.pick([' and ', ', and ', ', and ', ' who ', ' that ', ', ']) + ' '.join(words)
 
     def lost_in_words(self, phrase):
         """Any words before and after, some of them unknown: what is asked for is found by what it means."""
