@@ -24,7 +24,7 @@ def tokens_are_needed():
         assert answer.json()["title"] == "Unauthenticated"
     for scheme in ("Bearer", "Token"):
         assert http.get("/v1/account", headers={"Authorization": f"{scheme} {TOKEN}"}).status_code == 200
-    assert http.get("/health").status_code == 200
+    assert http.get("/health").status_code == 200 and http.get("/metrics").status_code == 401
     error = raises(ReplicateError, replicate.Client(api_token="wrong-wrong", base_url=TLS).accounts.current)
     assert error.status == 401
 
@@ -103,6 +103,31 @@ def reachable_servers_need_a_token():
             server.terminate()
             assert server.wait(10) == 0
         assert token not in open(folder + "/calotype.db", "rb").read().decode(errors="replace")
+
+
+@check
+def settings_come_from_command_environment_and_file():
+    """In this order; ratelimit-remaining is ten times --rate-limit less one."""
+    program = os.environ["CALOTYPE_PROGRAM"]
+    with tempfile.TemporaryDirectory() as folder:
+        with open(folder + "/calotype.toml", "w") as file:
+            file.write('port = 1\nrate-limit = 7\nworkers = 0\n')
+        environment = {**os.environ, "CALOTYPE_PORT": "0", "CALOTYPE_TOKEN": "from-the-environment", "CALOTYPE_DATA_DIR": folder + "/data", "CALOTYPE_CONFIG": folder + "/calotype.toml"}
+        for more, limit in (([], 7), (["--rate-limit", "3"], 3)):
+            server = subprocess.Popen([program, "serve", *more], stdout=subprocess.PIPE, text=True, env=environment)
+            try:
+                url = server.stdout.readline().split()[-1]
+                assert not url.endswith(":1"), url
+                assert httpx.get(url + "/v1/account").status_code == 401
+                answer = httpx.get(url + "/v1/account", headers={"Authorization": "Bearer from-the-environment"})
+                assert answer.status_code == 200 and int(answer.headers["ratelimit-remaining"]) == 10 * limit - 1, answer.headers
+            finally:
+                server.terminate()
+                assert server.wait(10) == 0
+        with open(folder + "/calotype.toml", "a") as file:
+            file.write("colour = 1\n")
+        refused = subprocess.run([program, "serve"], capture_output=True, text=True, timeout=20, env=environment)
+        assert refused.returncode == 2 and "colour is no option" in refused.stderr, refused
 
 
 main()

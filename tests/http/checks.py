@@ -40,15 +40,19 @@ def eventually(condition, seconds=30, what="condition"):
 
 
 class Receiver:
-    """A web server that keeps what is posted to it: (headers, body) in `received`."""
+    """A web server that keeps what is posted to it: (headers, body) in `received`. `answer` says what to answer, status and
+    headers, to the first, second, … call."""
 
-    def __init__(self):
+    def __init__(self, answer=lambda number: (200, {})):
         self.received = received = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 received.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
-                self.send_response(200)
+                status, headers = answer(len(received))
+                self.send_response(status)
+                for header in headers.items():
+                    self.send_header(*header)
                 self.end_headers()
 
             def log_message(self, *_):

@@ -7,8 +7,9 @@ import threading
 import time
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
-from checks import BASE, SCHNELL, TOKEN, check, eventually, main
+from checks import BASE, SCHNELL, TOKEN, Receiver, check, eventually, main
 
 http = httpx.Client(base_url=BASE, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=90)
 HOST, PORT = BASE.split("//")[1].split(":")
@@ -134,12 +135,45 @@ def events_go_on_after_last_event_id():
 
 
 @check
+def bad_receivers_delay_no_job():
+    released = threading.Event()
+
+    def hang(number):
+        released.wait(60)
+        return 200, {}
+
+    with Receiver() as other, Receiver(hang) as hanging, Receiver(lambda number: (302, {"Location": other.url})) as redirecting, Receiver(lambda number: (503 if number < 3 else 200, {})) as flaky:
+        begin, jobs = time.time(), {}
+        for receiver in (hanging, redirecting, flaky, hanging, redirecting):
+            made = http.post("/v1/predictions", json={**CANARY, "webhook": receiver.url, "webhook_events_filter": ["completed"]}, headers={"Prefer": "wait"})
+            assert made.json()["status"] == "succeeded", made.text
+            jobs.setdefault(receiver, made.json()["id"])
+        assert time.time() - begin < 15, time.time() - begin
+        log = lambda receiver: http.get(f"/v1/predictions/{jobs[receiver]}/webhooks").json()["results"][0]
+        eventually(lambda: log(flaky)["state"] == "done", 30, "the third call")
+        assert log(flaky)["attempts"] == len(flaky.received) == 3 and log(flaky)["last_status"] == 200, log(flaky)
+        assert len({headers["webhook-id"] for headers, _ in flaky.received}) == 1, "all calls tell of one event"
+        assert eventually(lambda: log(redirecting)["last_status"], 30, "a call") == 302 and other.received == [], log(redirecting)
+        assert hanging.received and log(hanging)["state"] != "done", log(hanging)
+        released.set()
+
+
+@check
+def metrics_are_prometheus():
+    answer = http.get("/metrics")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/plain; version=0.0.4"), answer.headers
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    jobs = [sample for sample in families["calotype_jobs"].samples if sample.labels.get("status") == "succeeded"]
+    assert sum(sample.value for sample in jobs) >= 1, families.keys()
+
+
+@check
 def big_uploads_take_little_memory():
     pid = os.environ.get("CALOTYPE_SERVER_PID")
     if not pid:
         return
     before = memory(pid)
-    size = 200_000_000
+    size = int(os.environ.get("CALOTYPE_UPLOAD_BYTES", 200_000_000))
 
     def body():
         yield b'--b\r\nContent-Disposition: form-data; name="content"; filename="big.zip"\r\n\r\n'

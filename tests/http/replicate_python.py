@@ -34,7 +34,9 @@ def model(name):
 @check
 def run_gives_readable_files():
     output = client.run(SCHNELL, input={**FAST, "num_outputs": 2})
-    assert len(output) == 2 and all(is_picture(file.read()) for file in output), output
+    pictures = [file.read() for file in output]
+    assert len(pictures) == 2 and all(is_picture(picture) for picture in pictures), output
+    assert all(b"trainedAlgorithmicMedia" in picture for picture in pictures), "each says that a model made it"
 
 
 @check

@@ -70,6 +70,11 @@ for (const [width, height] of [[1440, 900], [820, 1180], [390, 844]])
     assert(field <= form + 1, `a field ends at ${field}, its form at ${form}`);
   });
 
+check("the API page lists the routes", "idle", async ({page, server}) => {
+  await page.goto(`${server.url}/docs`);
+  for (const route of ["/v1/predictions", "/v1/images/generations", "/v1/flux-dev"]) await page.getByText(route, {exact: true}).first().waitFor();
+});
+
 check("an unknown address says so and leads on", "idle", async ({page, server}) => {
   await page.goto(`${server.url}/nobody/nothing`);
   await page.getByText("There is nothing at this address.").waitFor();
