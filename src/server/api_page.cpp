@@ -5,7 +5,7 @@ namespace calotype::server {
 std::string_view api_page() {
   return R"page(<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>Calotype API</title><style>
+<title>Calotype API</title><link rel="icon" href="/-/icon.svg" type="image/svg+xml"><style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h2{margin:2rem 0 .5rem}details{border:1px solid #ccc;border-radius:.4rem;margin:.4rem 0;padding:.4rem .8rem}
 summary{cursor:pointer}code,pre,textarea,input{font:14px/1.4 ui-monospace,monospace}b.m{display:inline-block;width:4.5rem}
