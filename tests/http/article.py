@@ -33,7 +33,7 @@ def base_model_draws_what_is_asked():
 def train_watch_and_use():
     model = client.models.create(owner="me", name="flux-mine", visibility="public", hardware="gpu-t4", description="White drawings on blue paper")
     with open(f"{ROOT}/examples/blueprint.zip", "rb") as images:
-        training = client.trainings.create(version=TRAINER, input={"input_images": images, "steps": 100, "trigger_word": "TOK", "lora_rank": 16}, destination=f"{model.owner}/{model.name}")
+        training = client.trainings.create(version=TRAINER, input={"input_images": images, "steps": 400, "trigger_word": "TOK", "lora_rank": 16}, destination=f"{model.owner}/{model.name}")
     seen = set()
     while training.status not in ("succeeded", "failed", "canceled"):
         time.sleep(0.5)
