@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import {is_ended, local_path} from "./text.js";
 
 const kPollEvery = 4000;
+const kLookEvery = 5000;
 
 /// state: {job, kind, progress, place, preview, previews, samples, logs, outputs, connected}; samples are what a training
 /// drew on its way, {step, prompt, url}. on_change(state) is called at most
@@ -51,6 +52,14 @@ export function follow(id, on_change) {
       next();
     }, kPollEvery);
   };
+  // A stream can fall silent without an error: now and then the job itself is asked for.
+  const look = () => {
+    timer = setTimeout(async () => {
+      await refresh();
+      if (state.job && is_ended(state.job.status)) close();
+      else if (source) look();
+    }, kLookEvery);
+  };
   // A browser keeps six connections to a server: a hidden tab must not hold one.
   const next = () => {
     close();
@@ -61,6 +70,7 @@ export function follow(id, on_change) {
       await refresh();
       next();
     });
+    look();
   };
   const on_visible = () => next();
   document.addEventListener("visibilitychange", on_visible);
