@@ -16,9 +16,9 @@ export function follow(id, on_change) {
 
   const changed = () => {
     if (scheduled || stopped) return;
-    // Frames do not come in hidden tabs.
+    // Not requestAnimationFrame: frames do not come in hidden or covered windows.
     const run = () => { scheduled = 0; if (!stopped) on_change(state); };
-    scheduled = document.hidden ? setTimeout(run, 0) : requestAnimationFrame(run);
+    scheduled = setTimeout(run, 16);
   };
   const take = (answer) => {
     state.job = answer.job;
