@@ -4,7 +4,6 @@ import * as api from "./api.js";
 import {is_ended, local_path} from "./text.js";
 
 const kPollEvery = 4000;
-const kLookEvery = 5000;
 
 /// state: {job, kind, progress, place, preview, previews, samples, logs, outputs, connected}; samples are what a training
 /// drew on its way, {step, prompt, url}. on_change(state) is called at most
@@ -16,9 +15,9 @@ export function follow(id, on_change) {
 
   const changed = () => {
     if (scheduled || stopped) return;
-    // Not requestAnimationFrame: frames do not come in hidden or covered windows.
+    // Frames do not come in hidden tabs.
     const run = () => { scheduled = 0; if (!stopped) on_change(state); };
-    scheduled = setTimeout(run, 16);
+    scheduled = document.hidden ? setTimeout(run, 0) : requestAnimationFrame(run);
   };
   const take = (answer) => {
     state.job = answer.job;
@@ -52,25 +51,16 @@ export function follow(id, on_change) {
       next();
     }, kPollEvery);
   };
-  // A stream can fall silent without an error: now and then the job itself is asked for.
-  const look = () => {
-    timer = setTimeout(async () => {
-      await refresh();
-      if (state.job && is_ended(state.job.status)) close();
-      else if (source) look();
-    }, kLookEvery);
-  };
   // A browser keeps six connections to a server: a hidden tab must not hold one.
+  const over = () => stopped || (state.job && is_ended(state.job.status));
   const next = () => {
     close();
-    if (stopped || (state.job && is_ended(state.job.status))) return;
+    if (over()) return;
     if (document.hidden || !state.job) return poll();
     source = listen(state, changed, refresh, async (lost) => {
-      if (lost) return poll();
-      await refresh();
-      next();
+      if (!lost) await refresh();
+      if (!over()) poll();  // never at once again: an end that could not be read would be told for ever
     });
-    look();
   };
   const on_visible = () => next();
   document.addEventListener("visibilitychange", on_visible);

@@ -26,8 +26,8 @@ export const clock = (time) => new Date(time).toLocaleString();
 /// Integers beyond 2^53 stay as strings of their digits: a seed must come back as it was.
 export function parse_json(text) {
   if (!/\d{16}/.test(text)) return JSON.parse(text);
-  const exact = text.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g, (part) =>
-    part[0] === '"' || Number.isSafeInteger(Number(part)) ? part : `"${part}"`);
+  const exact = text.replace(/"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g, (part) =>
+    /^-?\d{16,}$/.test(part) && !Number.isSafeInteger(Number(part)) ? `"${part}"` : part);
   return JSON.parse(exact);
 }
 

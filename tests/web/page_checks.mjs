@@ -70,6 +70,14 @@ for (const [width, height] of [[1440, 900], [820, 1180], [390, 844]])
     assert(field <= form + 1, `a field ends at ${field}, its form at ${form}`);
   });
 
+check("numbers come back as they were sent", "idle", async ({page, server}) => {
+  await page.goto(server.url);
+  const read = (text) => page.evaluate(async (text) => (await import("/-/text.js")).parse_json(text), text);
+  const times = '{"predict_time":0.98765432109876543,"total_time":-1234567890123456789.5e-3,"logs":"at 0.98765432109876543"}';
+  equal(await read(times), JSON.parse(times), "fractions are no integers");
+  equal(await read('{"seed":18446744073709551615,"more":[-9007199254740993,42]}'), {seed: "18446744073709551615", more: ["-9007199254740993", 42]}, "no digit is lost");
+});
+
 check("the API page lists the routes", "idle", async ({page, server}) => {
   await page.goto(`${server.url}/docs`);
   for (const route of ["/v1/predictions", "/v1/images/generations", "/v1/flux-dev"]) await page.getByText(route, {exact: true}).first().waitFor();
