@@ -185,16 +185,19 @@ class Writer:
         after = self.pick([', ', ' ']) + self.pick(AFTER) if self.chance(0.7) or not before else ''
         return before + phrase + after + (self.clause() if self.chance(0.5) else '')
 
+    def filler(self, known):
+        """A word that means nothing here, or with the rest of the chance one that nobody knows."""
+        return self.pick(self.fillers) if self.chance(known) else 'xx'
+
     def clause(self):
         """Goes on behind what is asked for: "and" must not always mean a second thing."""
-        words = [self.pick(LINKS) if self.chance(0.4) else self.pick(self.fillers) if self.chance(0.8) else 'xx'
-                 for _ in range(int(self.random.integers(2, 10)))]
+        words = [self.pick(LINKS) if self.chance(0.4) else self.filler(0.8) for _ in range(int(self.random.integers(2, 10)))]
         return self.pick([' and ', ', and ', ', and ', ' who ', ' that ', ', ']) + ' '.join(words)
 
     def lost_in_words(self, phrase):
         """Any words before and after, some of them unknown: what is asked for is found by what it means."""
         def some(most):
-            words = [self.pick(self.fillers) if self.chance(0.9) else 'xx' for _ in range(int(self.random.integers(0, most)))]
+            words = [self.filler(0.9) for _ in range(int(self.random.integers(0, most)))]
             return [w + self.pick([',', '.']) if self.chance(0.1) else w for w in words]
         return ' '.join(some(16) + [phrase] + some(22))
 
